@@ -1,0 +1,64 @@
+/* libtierkv: a C client of TierKV over HTTP/2 (libcurl).
+ *
+ * A client object belongs to one thread at a time. It keeps connections open, follows redirects to
+ * the leader, remembers it, and goes round its endpoints when one does not answer.
+ */
+#ifndef TIERKV_CLIENT_H
+#define TIERKV_CLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TIERKV_CLIENT_ERRORS(X)                                                                    \
+    X(TIERKV_NOT_FOUND, -1, "no such key")                                                         \
+    X(TIERKV_UNREACHABLE, -2, "no endpoint answered")                                              \
+    X(TIERKV_TIMEOUT, -3, "no answer in time")                                                     \
+    X(TIERKV_REFUSED, -4, "the server refused the request")                                        \
+    X(TIERKV_UNAVAILABLE, -5, "the cluster has no leader or is overloaded")                        \
+    X(TIERKV_OUTCOME_UNKNOWN, -6, "the write may or may not have happened")                        \
+    X(TIERKV_INVALID, -7, "an argument is out of its range")                                       \
+    X(TIERKV_NO_MEMORY, -8, "out of memory")                                                       \
+    X(TIERKV_PROTOCOL, -9, "the answer was not understood")
+
+enum tierkv_client_error {
+#define X(name, code, message) name = code,
+    TIERKV_CLIENT_ERRORS(X)
+#undef X
+};
+const char *tierkv_strerror(int error);
+
+enum tierkv_level { TIERKV_LEVEL_DEFAULT, TIERKV_LEVEL_CONSISTENT, TIERKV_LEVEL_STALE };
+
+struct tierkv_client;
+
+struct tierkv_client_options {
+    const char *endpoints; /* "host:port[,host:port…]" */
+    uint32_t timeout_ms;   /* Of one call with all its redirects and retries; 0: 5000 */
+};
+
+int tierkv_client_open(const struct tierkv_client_options *options,
+                       struct tierkv_client **ret_client);
+void tierkv_client_close(struct tierkv_client *client);
+
+/* One sentence on the last failure, the server's own message included. Valid until the next call.
+ */
+const char *tierkv_client_error_text(const struct tierkv_client *client);
+/* HTTP status of the last answer; 0: none came. */
+long tierkv_client_status(const struct tierkv_client *client);
+
+/* *ret_value is malloc'ed (never NULL on success) and the caller's; free() it. */
+int tierkv_get(struct tierkv_client *client, const void *key, size_t key_len,
+               enum tierkv_level level, void **ret_value, size_t *ret_value_len,
+               uint64_t *ret_mod_revision);
+int tierkv_put(struct tierkv_client *client, const void *key, size_t key_len, const void *value,
+               size_t value_len, uint64_t *ret_revision);
+int tierkv_delete(struct tierkv_client *client, const void *key, size_t key_len,
+                  uint64_t *ret_revision);
+/* The JSON bodies of GET /status and GET /members: malloc'ed, NUL-terminated, the caller's. */
+int tierkv_status(struct tierkv_client *client, char **ret_json);
+int tierkv_members(struct tierkv_client *client, char **ret_json);
+/* POST /join. Address texts as the endpoint takes them. incarnation 0: not told. */
+int tierkv_join(struct tierkv_client *client, const char *name, const char *http_address,
+                const char *raft_address, uint64_t incarnation);
+
+#endif

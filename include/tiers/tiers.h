@@ -1,0 +1,276 @@
+/* libtiers: an embeddable key-value engine whose state is split over three media.
+ *
+ *   hot    memory         values of the hottest keys, and every write that is not yet flushed
+ *   warm   LMDB on SSD    every key with its metadata; the value inline, or a pointer to a cold
+ * record cold   files on HDD   values that are seldom read, in append-only segments
+ *
+ * The engine is written by one applier (a replicated log): it hands over mutations in log order,
+ * each group under the index of its log entry. What was applied is visible to readers at once and
+ * becomes durable later, in whole groups: after a crash the engine is at some index not above the
+ * last applied one (tiers_position after tiers_open) and the log is replayed from there.
+ *
+ * Threads. One thread at a time may call the "applier" functions. Each tiers_reader belongs to one
+ * thread. Everything else may be called from any thread. The engine runs one background thread of
+ * its own, the mover, and never calls back on a caller's thread except from the function that says
+ * so.
+ *
+ * Errors. Functions return 0 or a negative TIERS_ code. ret_ parameters are untouched on failure.
+ * The library never prints; it reports events through tiers_options.
+ */
+#ifndef TIERS_TIERS_H
+#define TIERS_TIERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TIERS_KEY_BYTES_MAX   511
+#define TIERS_VALUE_BYTES_MAX (16u << 20)
+
+#define TIERS_ERRORS(X)                                                                            \
+    X(TIERS_NOT_FOUND, -1, "no such key")                                                          \
+    X(TIERS_PENDING, -2, "the answer comes later")                                                 \
+    X(TIERS_BUSY, -3, "too many operations are waiting")                                           \
+    X(TIERS_INVALID, -4, "an argument is out of its range")                                        \
+    X(TIERS_NO_MEMORY, -5, "out of memory")                                                        \
+    X(TIERS_NO_SPACE, -6, "no space left on the device")                                           \
+    X(TIERS_IO, -7, "input or output failed")                                                      \
+    X(TIERS_CORRUPT, -8, "stored data is damaged")                                                 \
+    X(TIERS_VERSION, -9, "stored data has a format this program does not know")                    \
+    X(TIERS_LOCKED, -10, "another process uses the directory")                                     \
+    X(TIERS_ACCESS, -11, "permission denied")                                                      \
+    X(TIERS_STOPPED, -12, "the engine stopped after a failure")                                    \
+    X(TIERS_STALE, -13, "the item has moved or changed since it was looked up")
+
+enum tiers_error {
+#define X(name, code, message) name = code,
+    TIERS_ERRORS(X)
+#undef X
+};
+
+/* The message of a TIERS_ code, or of 0. Never NULL; a constant string. */
+const char *tiers_strerror(int error);
+
+/* Keys live in one of two separate spaces. User keys are what clients name. System keys hold the
+ * replicated bookkeeping (members, cluster identity); no client request reaches them. */
+enum tiers_space { TIERS_SPACE_USER = 0, TIERS_SPACE_SYSTEM = 1 };
+
+/* What a key carries beside its value. All of it is part of the replicated state. */
+struct tiers_meta {
+    uint64_t create_revision; /* Revision of the mutation that created the key */
+    uint64_t mod_revision;    /* Revision of the last mutation; the ETag */
+    uint64_t version;         /* 1 at creation, +1 with each later put */
+    uint64_t flags;           /* The client's own */
+    uint64_t expires_ms;      /* Unix time in milliseconds; 0: never */
+};
+
+/* One version of one key, in memory. Immutable and reference-counted: a reader may hold it as long
+ * as it likes without blocking writers or eviction. `tombstone` records stand for deleted keys and
+ * never reach callers. Key and value stand back to back in `bytes`. */
+struct tiers_record {
+    _Atomic uint32_t references;
+    uint32_t value_len;
+    uint16_t key_len;
+    uint8_t space; /* enum tiers_space */
+    bool tombstone;
+    uint32_t charge; /* Bytes of memory this record costs, allocator overhead included */
+    uint64_t digest; /* This record's share of the state hash */
+    struct tiers_meta meta;
+    unsigned char bytes[];
+};
+
+static inline const void *tiers_record_key(const struct tiers_record *record)
+{
+    return record->bytes;
+}
+
+static inline const void *tiers_record_value(const struct tiers_record *record)
+{
+    return record->bytes + record->key_len;
+}
+
+/* Any thread. `retain` needs a reference that the caller already owns or borrows safely. */
+void tiers_record_retain(const struct tiers_record *record);
+void tiers_record_release(const struct tiers_record *record);
+
+/* ------------------------------------------------------------------------- opening and closing */
+
+enum tiers_event_level { TIERS_EVENT_INFO, TIERS_EVENT_WARNING, TIERS_EVENT_ERROR };
+
+struct tiers_options {
+    const char *warm_dir; /* Created if absent. Both must outlive tiers_open only. */
+    const char *cold_dir;
+    uint64_t hot_bytes;          /* Memory for records, table and policy together. At least 1 MiB */
+    uint64_t warm_bytes;         /* Aimed-at size of the LMDB file's used pages. At least 1 MiB */
+    uint64_t warm_map_bytes;     /* LMDB's address range, the hard limit of the file. 0: default */
+    uint64_t cold_segment_bytes; /* A segment is sealed beyond this size. 0: default */
+    uint64_t flush_bytes;        /* A flush begins when this much is dirty. 0: default */
+    uint64_t dirty_bytes_max;    /* Above it tiers_apply_ready is false. 0: half of hot_bytes */
+    uint32_t
+        flush_interval_ms;   /* A flush begins when a write has been dirty this long. 0: default */
+    uint32_t read_depth_max; /* Reads under way per tiers_reader. 0: default */
+    bool direct_io;          /* Bypass the page cache for cold segments where the FS allows */
+    const char *policy;      /* Eviction policy of the hot tier; NULL: "lru" */
+
+    /* All callbacks: from the mover thread (or tiers_open/tiers_close), must not block and must not
+     * call back into the engine's applier functions. Any may be NULL. */
+    void *context;
+    /* One notable event: a stable lower-case name and a short human sentence. Strings are borrowed.
+     */
+    void (*on_event)(void *context, enum tiers_event_level level, const char *event,
+                     const char *detail);
+    /* Everything up to `index` is durable. */
+    void (*on_durable)(void *context, uint64_t index);
+    /* tiers_apply_ready has turned true again. */
+    void (*on_ready)(void *context);
+    /* The engine stopped for good (failed fsync, damaged index): the process should end. Once. */
+    void (*on_failed)(void *context, int error, const char *detail);
+    /* Milliseconds of a monotonic clock; NULL: CLOCK_MONOTONIC. Any thread. */
+    uint64_t (*now_ms)(void *context);
+};
+
+struct tiers;
+
+/* Sets every field to its default (0 or NULL means "the default" for those that say so). */
+void tiers_options_init(struct tiers_options *options);
+
+/* Opens or creates the state and starts the mover. On failure `error_text` (if not NULL, of
+ * `error_text_size` bytes) gets one sentence that names the file and the cause. */
+int tiers_open(const struct tiers_options *options, struct tiers **ret_tiers, char *error_text,
+               size_t error_text_size);
+
+/* Flushes what was applied, stops the mover, frees everything. All readers must be closed before;
+ * records still referenced stay valid. Returns the flush's result. */
+int tiers_close(struct tiers *tiers);
+
+/* ----------------------------------------------------------------------------- applier functions
+ */
+
+/* Applies happen in groups: begin, any number of mutations and lookups, end. `index` grows
+ * strictly. A group is the unit of durability: all of it or nothing is there after a crash. */
+void tiers_apply_begin(struct tiers *tiers, uint64_t index);
+void tiers_apply_end(struct tiers *tiers);
+
+/* Takes the next revision of the store. Inside a group. */
+uint64_t tiers_revision_next(struct tiers *tiers);
+
+/* Inside a group. `revision` comes from tiers_revision_next; several keys may share it (they then
+ * form one mutation). Key and value are copied. Fails only with TIERS_INVALID (sizes),
+ * TIERS_NO_MEMORY or an error of the warm tier; after a failure the engine must be closed. */
+int tiers_put(struct tiers *tiers, enum tiers_space space, const void *key, size_t key_len,
+              const void *value, size_t value_len, uint64_t flags, uint64_t expires_ms,
+              uint64_t revision);
+
+/* As tiers_put. Deleting an absent key is no error and changes nothing; *ret_existed tells. */
+int tiers_delete(struct tiers *tiers, enum tiers_space space, const void *key, size_t key_len,
+                 uint64_t revision, bool *ret_existed);
+
+/* The metadata as of the last mutation, inside or outside a group. 0 or TIERS_NOT_FOUND. */
+int tiers_lookup_meta(struct tiers *tiers, enum tiers_space space, const void *key, size_t key_len,
+                      struct tiers_meta *ret_meta);
+
+/* False while so much is dirty, or the disk so full, that the applier should pause until on_ready.
+ * Applying nevertheless is safe, only costs memory. Any thread. */
+bool tiers_apply_ready(struct tiers *tiers);
+
+/* ------------------------------------------------------------------------------- position, flush
+ */
+
+struct tiers_position {
+    uint64_t index;      /* Of the last group that is included */
+    uint64_t revision;   /* Last revision taken */
+    uint64_t state_hash; /* Sum of the digests of all live keys: equal states have equal hashes */
+};
+
+/* As of the last complete group / of what would survive a crash now. Any thread. */
+void tiers_position_applied(struct tiers *tiers, struct tiers_position *ret_position);
+void tiers_position_durable(struct tiers *tiers, struct tiers_position *ret_position);
+
+/* Makes everything applied before the call durable; blocks. Any thread but the applier's inside a
+ * group. */
+int tiers_flush(struct tiers *tiers);
+
+/* ---------------------------------------------------------------------------------------- reading
+ */
+
+/* A reader serves one thread: it owns an LMDB read transaction slot, an io_uring and an eventfd. */
+struct tiers_reader;
+
+int tiers_reader_open(struct tiers *tiers, struct tiers_reader **ret_reader);
+
+/* Cancels what is under way (done is not called), waits for its I/O, frees. */
+void tiers_reader_close(struct tiers_reader *reader);
+
+/* Becomes readable when completions wait. Owned by the reader. */
+int tiers_reader_fd(const struct tiers_reader *reader);
+
+/* One read under way. The memory is the caller's and must stay until `done` ran or the read was
+ * cancelled. `record` is NULL unless status is 0; the callee owns the reference it gets. */
+struct tiers_read {
+    void (*done)(struct tiers_read *read, int status, const struct tiers_record *record);
+    void *owner;      /* The caller's */
+    void *operation_; /* The engine's */
+};
+
+/* 0: *ret_record holds a reference. TIERS_NOT_FOUND. TIERS_PENDING: `read->done` will run inside a
+ * later tiers_reader_complete of this reader. TIERS_BUSY: read_depth_max reads are under way.
+ * Other errors: as named. Counts as an access for the statistics and may promote the key. */
+int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space, const void *key,
+                     size_t key_len, struct tiers_read *read,
+                     const struct tiers_record **ret_record);
+
+/* Runs `done` of each read that has completed. Call when the fd is readable. */
+void tiers_reader_complete(struct tiers_reader *reader);
+
+/* After it returns, `done` is not called and `read` may be freed. `read` must be under way. */
+void tiers_reader_cancel(struct tiers_reader *reader, struct tiers_read *read);
+
+/* Waits for the answer instead: for tests and tools. Same results, never TIERS_PENDING. */
+int tiers_reader_get_wait(struct tiers_reader *reader, enum tiers_space space, const void *key,
+                          size_t key_len, const struct tiers_record **ret_record);
+
+/* Calls `each` for every key of a space that is durable or dirty, in unspecified order, cold values
+ * included. For start-up and tools: blocks, reads disks. Stops when `each` returns non-zero and
+ * returns that. Must not run concurrently with the applier. */
+int tiers_each(struct tiers *tiers, enum tiers_space space,
+               int (*each)(void *context, const struct tiers_record *record), void *context);
+
+/* ------------------------------------------------------------------------------------- statistics
+ */
+
+#define TIERS_STATS(X)                                                                             \
+    X(hot_bytes, gauge, "Bytes of memory the hot tier uses, all overhead counted")                 \
+    X(hot_keys, gauge, "Records in the hot tier")                                                  \
+    X(dirty_bytes, gauge, "Bytes of applied writes that are not yet flushed")                      \
+    X(warm_used_bytes, gauge, "Bytes of used pages in the LMDB file")                              \
+    X(warm_keys, gauge, "Keys in the warm index, those with cold values included")                 \
+    X(cold_keys, gauge, "Keys whose value lies in a cold segment")                                 \
+    X(cold_bytes, gauge, "Bytes of all cold segments")                                             \
+    X(cold_live_bytes, gauge, "Bytes of cold records that a key still points to")                  \
+    X(cold_segments, gauge, "Cold segment files")                                                  \
+    X(hits_hot, counter, "Reads answered by the hot tier")                                         \
+    X(hits_warm, counter, "Reads answered by the warm tier")                                       \
+    X(hits_cold, counter, "Reads answered by the cold tier")                                       \
+    X(misses, counter, "Reads of absent keys")                                                     \
+    X(evictions, counter, "Clean records evicted from the hot tier")                               \
+    X(flushes, counter, "Flush transactions")                                                      \
+    X(flushed_keys, counter, "Keys written by flushes")                                            \
+    X(flushed_bytes, counter, "Bytes of keys and values written by flushes")                       \
+    X(demoted_keys, counter, "Values moved from warm to cold")                                     \
+    X(demoted_bytes, counter, "Bytes of values moved from warm to cold")                           \
+    X(promoted_warm_keys, counter, "Values moved from cold to warm")                               \
+    X(promoted_hot_keys, counter, "Records brought into the hot tier by reads")                    \
+    X(compacted_segments, counter, "Segments rewritten and deleted")                               \
+    X(compacted_bytes, counter, "Bytes of live records rewritten by compaction")                   \
+    X(checksum_errors, counter, "Records that failed their checksum")
+
+struct tiers_stats {
+#define X(name, kind, help) uint64_t name;
+    TIERS_STATS(X)
+#undef X
+};
+
+/* Any thread; each figure is exact at some moment of the call. */
+void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats);
+
+#endif

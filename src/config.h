@@ -1,0 +1,88 @@
+/* The settings of tierkvd: one table from which flags, environment, YAML, defaults, help and checks
+ * come.
+ *
+ * Precedence: --flag, then TIERKV_FLAG in the environment, then the YAML file (--config), then the
+ * default. Names are those of the table with - for _ in flags and upper case in the environment.
+ */
+#ifndef TIERKV_CONFIG_H
+#define TIERKV_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* X(type, field, default as text, least, most, help). Types: text, u64 (plain), bytes (takes KiB,
+ * MiB, GiB suffixes), ms (takes ms, s, m suffixes), flag, choice (help begins with the choices in
+ * braces). */
+#define CONFIG_TABLE(X)                                                                            \
+    X(text, data_dir, "", 0, 4096, "directory of this node's state (required)")                    \
+    X(text, cold_dir, "", 0, 4096, "directory of the cold tier; empty: DATA_DIR/cold")             \
+    X(text, node_id, "", 0, 64, "name of this node; empty: the one stored in DATA_DIR, or node1")  \
+    X(text, http_listen, "127.0.0.1:8091", 1, 255, "where clients connect, HOST:PORT")             \
+    X(text, http_address, "", 0, 255, "address given to clients; empty: http_listen")              \
+    X(text, raft_listen, "127.0.0.1:8089", 1, 255, "where peers connect, HOST:PORT")               \
+    X(text, raft_address, "", 0, 255, "address given to peers; empty: raft_listen")                \
+    X(text, join, "", 0, 4096,                                                                     \
+      "client addresses of running nodes, separated by commas; empty: bootstrap a new cluster")    \
+    X(u64, http_loops, "0", 0, 256, "threads that serve clients; 0: one per core")                 \
+    X(u64, connections_max, "10000", 1, 1000000, "client connections at most")                     \
+    X(u64, requests_in_flight_max, "16384", 1, 1000000,                                            \
+      "requests that wait, per thread; beyond: 503")                                               \
+    X(bytes, max_value_bytes, "1MiB", 1, 16777216, "size of a value at most")                      \
+    X(bytes, max_body_bytes, "4MiB", 64, 67108864, "size of a POST body at most")                  \
+    X(ms, request_timeout, "10s", 10, 600000, "time after which a waiting write is answered 503")  \
+    X(ms, idle_timeout, "60s", 100, 86400000, "time after which an idle connection is closed")     \
+    X(ms, drain_timeout, "5s", 0, 600000, "time that requests under way have at shutdown")         \
+    X(ms, election_timeout, "1s", 50, 60000,                                                       \
+      "silence of the leader after which an election starts")                                      \
+    X(ms, heartbeat, "100ms", 5, 10000, "interval of the leader's heartbeats")                     \
+    X(u64, operations_max, "65536", 1, 10000000,                                                   \
+      "writes and consistent reads that wait at most; beyond: 503")                                \
+    X(bytes, operations_bytes_max, "64MiB", 1048576, 1099511627776,                                \
+      "bytes of waiting writes at most")                                                           \
+    X(bytes, entry_bytes_max, "1MiB", 4096, 8388608, "a log entry is closed at this size")         \
+    X(u64, entries_in_flight_max, "8", 1, 1024, "log entries under way at most")                   \
+    X(bytes, log_cache_bytes, "32MiB", 1048576, 1099511627776,                                     \
+      "memory for the log that followers may still need")                                          \
+    X(bytes, disk_free_bytes_min, "128MiB", 0, 1099511627776,                                      \
+      "writes are refused when a disk has less free space")                                        \
+    X(bytes, hot_bytes, "256MiB", 1048576, 1125899906842624, "memory of the hot tier")             \
+    X(bytes, warm_bytes, "4GiB", 1048576, 1125899906842624,                                        \
+      "SSD space of the warm tier that demotion aims at")                                          \
+    X(bytes, warm_map_bytes, "1TiB", 16777216, 17592186044416, "limit of the warm tier's file")    \
+    X(bytes, cold_segment_bytes, "256MiB", 1048576, 4294967296,                                    \
+      "size at which a cold segment is sealed")                                                    \
+    X(ms, flush_interval, "1s", 10, 600000, "age at which writes are flushed to the warm tier")    \
+    X(bytes, flush_bytes, "32MiB", 65536, 1099511627776, "amount at which writes are flushed")     \
+    X(flag, direct_io, "true", 0, 0, "bypass the page cache for cold segments where possible")     \
+    X(choice, policy, "lru", 0, 0, "{lru} eviction policy of the hot tier")                        \
+    X(choice, log_level, "info", 0, 0, "{debug,info,warning,error} least level that is logged")    \
+    X(choice, log_format, "logfmt", 0, 0, "{logfmt,json} form of log lines")
+
+struct config {
+#define CONFIG_FIELD_text(field)                char *field;
+#define CONFIG_FIELD_choice(field)              char *field;
+#define CONFIG_FIELD_u64(field)                 uint64_t field;
+#define CONFIG_FIELD_bytes(field)               uint64_t field;
+#define CONFIG_FIELD_ms(field)                  uint64_t field; /* In milliseconds */
+#define CONFIG_FIELD_flag(field)                bool field;
+#define X(type, field, text, least, most, help) CONFIG_FIELD_##type(field)
+    CONFIG_TABLE(X)
+#undef X
+};
+
+enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_PRINT };
+
+/* Reads and checks everything. On failure (-1) error_text is one line that names the setting, where
+ * it came from and what is allowed. `config` must be closed in either case. */
+int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
+                char *error_text, size_t error_text_size);
+void config_close(struct config *config);
+
+void config_help(FILE *out);
+/* The settings in force as a YAML file that --config accepts, each with a comment on where it came
+ * from. */
+void config_print(const struct config *config, FILE *out);
+
+#endif

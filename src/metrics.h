@@ -1,0 +1,64 @@
+/* The server's own counters and latency histograms, defined once in a table and given out as
+ * Prometheus text by GET /metrics. Tier and Raft figures are read from their owners at that moment.
+ *
+ * metrics_add and metrics_observe: any thread, wait-free (each thread has a cell of its own). */
+#ifndef TIERKV_METRICS_H
+#define TIERKV_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* X(identifier, exposed name with labels, help) */
+#define METRICS_COUNTERS(X)                                                                        \
+    X(METRIC_REQUESTS_GET, "tierkv_http_requests_total{method=\"GET\"}", "Requests received")      \
+    X(METRIC_REQUESTS_PUT, "tierkv_http_requests_total{method=\"PUT\"}", "Requests received")      \
+    X(METRIC_REQUESTS_POST, "tierkv_http_requests_total{method=\"POST\"}", "Requests received")    \
+    X(METRIC_REQUESTS_DELETE, "tierkv_http_requests_total{method=\"DELETE\"}",                     \
+      "Requests received")                                                                         \
+    X(METRIC_REQUESTS_OTHER, "tierkv_http_requests_total{method=\"other\"}", "Requests received")  \
+    X(METRIC_RESPONSES_2XX, "tierkv_http_responses_total{class=\"2xx\"}", "Responses sent")        \
+    X(METRIC_RESPONSES_3XX, "tierkv_http_responses_total{class=\"3xx\"}", "Responses sent")        \
+    X(METRIC_RESPONSES_4XX, "tierkv_http_responses_total{class=\"4xx\"}", "Responses sent")        \
+    X(METRIC_RESPONSES_5XX, "tierkv_http_responses_total{class=\"5xx\"}", "Responses sent")        \
+    X(METRIC_REQUESTS_VANISHED, "tierkv_http_requests_vanished_total",                             \
+      "Requests whose client went away before the answer")                                         \
+    X(METRIC_REFUSED_BUSY, "tierkv_http_refused_total{reason=\"busy\"}", "Requests refused")       \
+    X(METRIC_REFUSED_CONNECTIONS, "tierkv_http_refused_total{reason=\"connections\"}",             \
+      "Requests refused")                                                                          \
+    X(METRIC_CONNECTIONS_ACCEPTED, "tierkv_http_connections_accepted_total", "Connections accepted")
+
+/* Latencies in seconds, buckets of powers of two from 16 us to 16 s. */
+#define METRICS_HISTOGRAMS(X)                                                                      \
+    X(METRIC_WRITE_LATENCY, "tierkv_write_latency_seconds", "From request to answer of a write")   \
+    X(METRIC_CONSISTENT_READ_LATENCY, "tierkv_consistent_read_latency_seconds",                    \
+      "From request to answer of a consistent read")                                               \
+    X(METRIC_DISK_READ_LATENCY, "tierkv_disk_read_latency_seconds",                                \
+      "From request to answer of a read that waited for a disk")
+
+enum metrics_counter {
+#define X(id, name, help) id,
+    METRICS_COUNTERS(X)
+#undef X
+        METRICS_COUNTERS_N
+};
+enum metrics_histogram {
+#define X(id, name, help) id,
+    METRICS_HISTOGRAMS(X)
+#undef X
+        METRICS_HISTOGRAMS_N
+};
+
+void metrics_add(enum metrics_counter counter, uint64_t n);
+void metrics_observe(enum metrics_histogram histogram, uint64_t latency_us);
+
+/* Appends text to a growing buffer. Zero-initialise; free(text.base) when done. */
+struct metrics_text {
+    char *base;
+    size_t length, capacity;
+};
+void metrics_render(struct metrics_text *text);
+/* One sample of a figure owned elsewhere, with HELP and TYPE; type is "gauge" or "counter". */
+void metrics_render_one(struct metrics_text *text, const char *name, const char *type,
+                        const char *help, double value);
+
+#endif

@@ -1,0 +1,183 @@
+/* A replica: this node's part in the Raft group. The only header of src/raft that others include.
+ *
+ * It runs one thread with a libuv loop of its own, on which libraft is driven and committed entries
+ * are applied to the tiers. Requests reach it as operations: objects that travel to the raft loop
+ * through a bounded inbox and come back exactly once, into the inbox that the requester named.
+ */
+#ifndef TIERKV_RAFT_REPLICA_H
+#define TIERKV_RAFT_REPLICA_H
+
+#include "bridge/inbox.h"
+#include "tiers/tiers.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REPLICA_ERRORS(X)                                                                          \
+    X(REPLICA_NOT_LEADER, -1, "this node is not the leader")                                       \
+    X(REPLICA_NO_LEADER, -2, "no leader is known")                                                 \
+    X(REPLICA_BUSY, -3, "too many requests are waiting")                                           \
+    X(REPLICA_UNKNOWN, -4, "leadership was lost meanwhile: the outcome is unknown")                \
+    X(REPLICA_TOO_LARGE, -5, "the request is too large")                                           \
+    X(REPLICA_NO_SPACE, -6, "the disk is full")                                                    \
+    X(REPLICA_SHUTDOWN, -7, "the node is shutting down")                                           \
+    X(REPLICA_CONFLICT, -8, "the request conflicts with the cluster's membership")                 \
+    X(REPLICA_UNREACHABLE, -9, "the node did not answer or did not catch up in time")              \
+    X(REPLICA_NO_MEMORY, -10, "out of memory")                                                     \
+    X(REPLICA_STOPPED, -11, "the node stopped after a failure")                                    \
+    X(REPLICA_INVALID, -12, "an argument is out of its range")
+
+enum replica_error {
+#define X(name, code, message) name = code,
+    REPLICA_ERRORS(X)
+#undef X
+};
+const char *replica_strerror(int error);
+
+/* ------------------------------------------------------------------------------------- operations
+ */
+
+enum replica_operation_type {
+    REPLICA_WRITE,      /* Propose a command; done when applied here */
+    REPLICA_READ_INDEX, /* Done when a read of the local state is linearizable */
+    REPLICA_JOIN,       /* Make a node a voter; done when it is */
+};
+
+/* Made and freed by the requester; between replica_submit and its return through `reply` it belongs
+ * to the raft loop. */
+struct replica_operation {
+    struct inbox_item item; /* First: an inbox_item * taken from `reply` is this operation */
+    enum replica_operation_type type;
+    struct inbox *reply; /* Gets it back; must outlive it */
+    void *owner;         /* The requester's */
+
+    int status;        /* Result: 0 or REPLICA_ */
+    uint64_t revision; /* Result of a write */
+    uint64_t index;    /* Result: log index of the write, or read index */
+
+    union {
+        struct {
+            void *command; /* malloc'ed, encoded (replica_write_new makes it) */
+            size_t command_bytes;
+        };
+        const struct replica_join *join; /* Borrowed until the return */
+    };
+};
+
+struct replica_join {
+    char name[65]; /* 1 to 64 of A-Z a-z 0-9 . _ - */
+    char http_address[256];
+    char raft_address[256];
+    uint64_t incarnation; /* 0: not told */
+};
+
+struct replica_put {
+    const void *key;
+    size_t key_len;
+    const void *value;
+    size_t value_len;
+};
+
+struct replica;
+
+/* An operation that sets all these keys atomically / deletes one key. Copies everything. NULL: out
+ * of memory or a size out of range. Any thread. */
+struct replica_operation *replica_put_new(const struct replica_put *puts, size_t n);
+struct replica_operation *replica_delete_new(const void *key, size_t key_len);
+struct replica_operation *replica_read_index_new(void);
+struct replica_operation *replica_join_new(const struct replica_join *join);
+void replica_operation_free(struct replica_operation *operation);
+
+/* Any thread. Never blocks. 0, or REPLICA_BUSY, REPLICA_SHUTDOWN, REPLICA_NO_SPACE: the operation
+ * stays the caller's. Statuses NOT_LEADER and NO_LEADER come back like any other. */
+int replica_submit(struct replica *replica, struct replica_operation *operation);
+
+/* ------------------------------------------------------------------------------------------- view
+ */
+
+enum replica_role { REPLICA_FOLLOWER, REPLICA_CANDIDATE, REPLICA_LEADER, REPLICA_JOINING };
+const char *replica_role_name(enum replica_role role);
+
+#define REPLICA_MEMBERS_MAX 16
+
+struct replica_member {
+    uint64_t raft_id;
+    char name[65];
+    char http_address[256];
+    char raft_address[256];
+    enum { REPLICA_MEMBER_VOTER, REPLICA_MEMBER_STANDBY, REPLICA_MEMBER_SPARE } role;
+    uint64_t match_index; /* Known by the leader only, else 0 */
+    bool too_far_behind;  /* Needs a state transfer. Known by the leader, and by the node itself */
+};
+
+/* What the raft loop last published. A plain copy: no lock is held while it is used. */
+struct replica_view {
+    enum replica_role role;
+    uint64_t term;
+    uint64_t leader_id;            /* 0: none known */
+    char leader_http_address[256]; /* Empty: none known, or its address is not known yet */
+    uint64_t commit_index;
+    uint64_t applied_index;
+    uint64_t last_log_index;
+    uint64_t first_log_index;
+    uint64_t log_bytes;       /* Memory of the log cache */
+    uint64_t last_contact_ms; /* Since the leader was last heard of; 0 on the leader */
+    uint64_t proposals_waiting;
+    bool caught_up; /* Has applied all that was committed when it started or was elected */
+    bool too_far_behind;
+    bool no_space;
+    uint64_t cluster_id;
+    uint64_t entries_appended, batches_appended, read_rounds, elections; /* Counters */
+    size_t n_members;
+    struct replica_member members[REPLICA_MEMBERS_MAX];
+};
+
+/* Any thread. Changes whenever role, term, leader or its address do: compare before copying. One
+ * atomic load. */
+uint64_t replica_view_version(const struct replica *replica);
+/* Any thread; takes a mutex for the copy. */
+void replica_view(const struct replica *replica, struct replica_view *ret_view);
+/* Any thread, one atomic load: may a `default` read be answered here? */
+bool replica_is_leader(const struct replica *replica);
+
+/* --------------------------------------------------------------------------------- start and stop
+ */
+
+struct replica_options {
+    const char *directory;     /* DIR/raft; exists */
+    const char *identity_path; /* DIR/node */
+    const char *name;
+    const char *raft_address; /* Advertised to peers */
+    const char *raft_listen;  /* host:port to bind */
+    const char *http_address; /* Advertised to clients */
+    bool bootstrap; /* If the directory is new: form a cluster of one. Else wait to be joined */
+    uint32_t election_timeout_ms;
+    uint32_t heartbeat_ms;
+    uint32_t operations_max;       /* Waiting operations; beyond: REPLICA_BUSY */
+    uint64_t operations_bytes_max; /* Of their commands */
+    uint64_t entry_bytes_max;      /* A batch closes at this size */
+    uint32_t entries_in_flight_max;
+    uint64_t log_cache_bytes;     /* Truncation keeps the in-memory log about below this */
+    uint64_t disk_free_bytes_min; /* Writes are refused when the log's disk has less */
+    struct tiers *tiers;          /* Borrowed */
+    /* From the raft thread, once: the node cannot go on. */
+    void (*on_failed)(void *context, const char *reason);
+    void *context;
+};
+
+/* Loads, starts the thread, returns when the peer port listens. */
+int replica_start(const struct replica_options *options, struct replica **ret_replica,
+                  char *error_text, size_t error_text_size);
+/* Returns every operation, stops the thread, frees. The tiers stay open. */
+void replica_stop(struct replica *replica);
+
+/* To be called by the tiers' callbacks (any thread): entries up to index are durable in the tiers /
+ * the tiers take writes again. */
+void replica_on_durable(struct replica *replica, uint64_t index);
+void replica_on_tiers_ready(struct replica *replica);
+
+uint64_t replica_raft_id(const struct replica *replica);
+uint64_t replica_incarnation(const struct replica *replica);
+
+#endif

@@ -1,0 +1,62 @@
+/* The hot tier: a sharded hash table of records in memory under a byte budget.
+ *
+ * It holds clean records (also in the warm tier; the policy may evict them) and dirty ones (not yet
+ * flushed; pinned). A shard is a table, a lock and an instance of the policy. Every byte counts
+ * against the budget: records as the allocator rounds them, entries, table slots.
+ *
+ * One applier thread writes; any thread reads and admits; the mover cleans.
+ *
+ * Admission is safe against races with the applier by tickets: a miss returns the ticket of the
+ * key's stripe, each write to a stripe changes its ticket, and hot_admit refuses a stale one. So a
+ * reader may look up the warm tier without a lock and still never bring back an old value.
+ */
+#ifndef TIERS_HOT_H
+#define TIERS_HOT_H
+
+#include "tiers/policy.h"
+#include "tiers/tiers.h"
+
+struct hot;
+
+struct hot_options {
+    uint64_t bytes;  /* Budget */
+    unsigned shards; /* 0: chosen from the budget; else a power of two */
+    const struct policy_type *policy;
+};
+
+struct hot_stats {
+    uint64_t bytes; /* All overhead counted, dirty records included */
+    uint64_t keys;
+    uint64_t evictions;
+};
+
+int hot_open(const struct hot_options *options, struct hot **ret_hot);
+void hot_close(struct hot *hot);
+
+enum hot_found { HOT_MISS, HOT_HIT, HOT_TOMBSTONE };
+
+/* Any thread. On HOT_HIT *ret_record holds a reference; on HOT_MISS *ret_ticket is set. Tells the
+ * policy of the hit. */
+enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
+                       size_t key_len, const struct tiers_record **ret_record,
+                       uint64_t *ret_ticket);
+
+/* As hot_get without telling the policy and for tombstones too (*ret_record is set for both). */
+enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
+                        size_t key_len, const struct tiers_record **ret_record);
+
+/* Applier. Makes `record` the key's current one, dirty and pinned, and evicts clean records if the
+ * budget asks for it. Takes a reference of its own. 0 or TIERS_NO_MEMORY. */
+int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record);
+
+/* Any thread. Adds a clean record unless the key is present or the ticket is stale; true if added.
+ * Takes a reference of its own. A record larger than a shard can hold is not added. */
+bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket);
+
+/* Mover, after `record` became durable in the warm tier: if it is still the key's current record it
+ * turns clean (a tombstone is removed), else nothing happens. */
+void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record);
+
+void hot_stats(struct hot *hot, struct hot_stats *ret_stats);
+
+#endif

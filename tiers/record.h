@@ -1,0 +1,26 @@
+/* Making and hashing the in-memory record (struct tiers_record) that all tiers exchange. */
+#ifndef TIERS_RECORD_H
+#define TIERS_RECORD_H
+
+#include "tiers/tiers.h"
+
+/* The hash by which hot shards, heat and policies know a key. Any thread. */
+uint64_t record_key_hash(enum tiers_space space, const void *key, size_t key_len);
+
+/* A record with one reference, its digest computed and its bytes copied; NULL: out of memory.
+ * `value` may be NULL when value_len is 0. */
+struct tiers_record *record_new(enum tiers_space space, const void *key, size_t key_len,
+                                const void *value, size_t value_len, const struct tiers_meta *meta);
+
+/* A record that stands for a deleted key; its digest is 0. */
+struct tiers_record *record_tombstone_new(enum tiers_space space, const void *key, size_t key_len,
+                                          uint64_t revision);
+
+/* The share of the state hash of a key with this value. Never depends on where the value lies. */
+uint64_t record_digest(enum tiers_space space, const void *key, size_t key_len, const void *value,
+                       size_t value_len, const struct tiers_meta *meta);
+
+bool record_key_equals(const struct tiers_record *record, enum tiers_space space, const void *key,
+                       size_t key_len);
+
+#endif

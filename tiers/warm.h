@@ -1,0 +1,89 @@
+/* The warm tier: one LMDB environment that indexes every key of the store.
+ *
+ * Databases: "user" and "system" (key -> warm item, one per tiers_space), "segments" (cold segment
+ * id
+ * -> its byte counts) and "meta" (format, position, next segment id). A value lies inline in the
+ * item or in a cold record that the item points to. Whatever changes together changes in one
+ * transaction: items, live bytes of segments, position.
+ *
+ * One write transaction at a time, always on the mover thread. Readers never block and are not
+ * blocked. LMDB's fsync (durable commit) is on.
+ */
+#ifndef TIERS_WARM_H
+#define TIERS_WARM_H
+
+#include "tiers/cold.h"
+#include "tiers/tiers.h"
+
+struct warm;
+struct warm_read;  /* A read transaction, reusable; one thread at a time */
+struct warm_write; /* The write transaction */
+
+struct warm_item {
+    bool cold;
+    struct tiers_meta meta;
+    uint64_t digest;
+    const void *value;  /* Inline: into the map, valid until the transaction ends or writes */
+    uint32_t value_len; /* Of the value itself, also when cold */
+    struct cold_location location; /* Cold */
+};
+
+struct warm_usage {
+    uint64_t used_bytes; /* Used pages, free list excluded */
+    uint64_t file_bytes;
+    uint64_t keys;      /* Items of both spaces */
+    uint64_t cold_keys; /* Of those, with a cold value */
+};
+
+struct warm_segment {
+    uint64_t id;
+    uint64_t bytes;      /* Of the whole file */
+    uint64_t live_bytes; /* Of records that an item points to */
+};
+
+int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm, char *error_text,
+              size_t error_text_size);
+void warm_close(struct warm *warm);
+
+void warm_position(const struct warm *warm, struct tiers_position *ret_position);
+void warm_usage(struct warm *warm, struct warm_usage *ret_usage);
+
+int warm_read_open(struct warm *warm, struct warm_read **ret_read);
+void warm_read_close(struct warm_read *read);
+/* begin takes the newest snapshot; end lets it go. A begun read pins pages: end it soon. */
+int warm_read_begin(struct warm_read *read);
+void warm_read_end(struct warm_read *read);
+/* Between begin and end. 0, TIERS_NOT_FOUND, TIERS_CORRUPT, TIERS_IO. */
+int warm_get(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
+             struct warm_item *ret_item);
+/* The first item whose key is after `after` (NULL: the very first) in key order. The key returned
+ * points into the map. */
+int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
+              const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item);
+
+/* Mover only. A failed call leaves the transaction to be aborted. Segment live bytes are kept up by
+ * the puts and deletes themselves. */
+int warm_write_begin(struct warm *warm, struct warm_write **ret_write);
+int warm_write_get(struct warm_write *write, enum tiers_space space, const void *key,
+                   size_t key_len, struct warm_item *ret_item);
+int warm_put_inline(struct warm_write *write, enum tiers_space space, const void *key,
+                    size_t key_len, const struct tiers_meta *meta, uint64_t digest,
+                    const void *value, size_t value_len);
+int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len,
+                  const struct tiers_meta *meta, uint64_t digest, uint32_t value_len,
+                  const struct cold_location *location);
+/* Deleting an absent key is no error. */
+int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len);
+/* Says that segment `id` exists with `bytes` (grown or new) / is gone. */
+int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes);
+int warm_segment_delete(struct warm_write *write, uint64_t id);
+int warm_set_position(struct warm_write *write, const struct tiers_position *position);
+/* Durable when 0 is returned; the transaction is gone either way. TIERS_NO_SPACE leaves the old
+ * state intact and may be tried again; after TIERS_IO the engine must stop. */
+int warm_write_commit(struct warm_write *write);
+void warm_write_abort(struct warm_write *write);
+
+/* All segments, ascending; *ret_segments is malloc'ed and the caller's. */
+int warm_segments(struct warm *warm, struct warm_segment **ret_segments, size_t *ret_n);
+
+#endif
