@@ -12,7 +12,7 @@
 #ifndef TIERS_WARM_H
 #define TIERS_WARM_H
 
-#include "tiers/cold.h"
+#include "cold.h"
 #include "tiers/tiers.h"
 
 struct warm;
