@@ -21,7 +21,8 @@ struct inbox_item {
 
 /* NULL: out of memory or descriptors (errno). `capacity` counts items. */
 struct inbox *inbox_new(size_t capacity);
-/* Items still inside are forgotten. */
+/* The consumer, at its end. Items still inside are forgotten. Waits for producers whose item it has
+ * already taken to leave; no put may begin any more. NULL is allowed. */
 void inbox_free(struct inbox *inbox);
 
 /* Any thread. False: full or closed; the item stays the caller's. */
