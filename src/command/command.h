@@ -5,8 +5,10 @@
  * padded with zeros to a multiple of 8 bytes (libraft's rule). A command:
  *   u8 type  u8 zero  u16 op count  u32 zero  u64 time_ms (proposer's wall clock)
  *   then per op: u8 op, u8 zero, u16 key_len, u32 value_len, u64 flags, u64 expires_ms, key, value
- * A MEMBER_SET command has one op whose key is the node's raft id (8 bytes, big-endian) and whose
- * value is the member's JSON text; see command_member.
+ * A MEMBER_SET command has one op, a put whose key is the node's raft id (8 bytes, big-endian) and
+ * whose value is the member's JSON text; see command_member. MEMBER_REMOVE has one op, a delete of
+ * the raft id; CLUSTER_INIT one put of the cluster id (as key, no value). Flags and expiry are 0 in
+ * deletes and in all of these. Each content has exactly one encoding.
  *
  * Encoding runs on the proposer's thread, decoding and applying on the raft loop; the decoder
  * trusts nothing, since entries come from disk and the network.
@@ -42,7 +44,8 @@ struct command_op {
     uint64_t expires_ms;
 };
 
-/* Bytes that command_encode needs, or 0 if the command is not valid (sizes, counts). */
+/* Bytes that command_encode needs, or 0 if the command is not valid (sizes, counts, more than
+ * 1 GiB). */
 size_t command_size(enum command_type type, const struct command_op *ops, size_t n_ops);
 /* Writes exactly command_size bytes. */
 void command_encode(enum command_type type, const struct command_op *ops, size_t n_ops,
@@ -66,7 +69,7 @@ void command_entry_end(struct command_entry_writer *writer);
 /* ------------------------------------------------------------------------------------- applying */
 
 struct command_result {
-    int status;        /* 0 or a TIERS_ code that is part of the replicated outcome */
+    int status;        /* 0, or TIERS_BUSY: the member table is full. Replicated outcome */
     uint64_t revision; /* After the command */
 };
 
@@ -84,21 +87,23 @@ struct command_member {
 };
 #define COMMAND_MEMBERS_MAX 16
 
-/* Loads the member table and cluster id from the tiers (borrowed). */
+/* Loads the member table and cluster id from the tiers (borrowed). 0; TIERS_VERSION: a later
+ * version of the program has stored what this one does not know; another TIERS_ code. */
 int command_state_open(struct tiers *tiers, struct command_state **ret_state);
 void command_state_close(struct command_state *state);
 
 /* Raft loop. Applies one committed entry as one group under `index`. `results` (NULL or room for
- * `n_results`) receives one result a command, in order. *ret_members_changed is set if the table
- * did. 0; TIERS_CORRUPT if the entry does not decode (nothing was applied); another TIERS_ code is
- * fatal. */
+ * `n_results`) receives one result a command, in order; surplus ones are dropped.
+ * *ret_members_changed becomes whether the member table or the cluster id did. 0; TIERS_CORRUPT if
+ * the entry does not decode or has a command of an unknown type (nothing was applied); after
+ * another TIERS_ code the group is left open, so that none of it becomes durable. All are fatal. */
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed);
 /* Advances the applied index over an entry that carries no commands (barrier, configuration). */
 int command_apply_empty(struct command_state *state, uint64_t index);
 
-/* Raft loop. */
+/* Raft loop. Sorted by raft id; valid until the next entry is applied. */
 const struct command_member *command_members(const struct command_state *state, size_t *ret_n);
 const struct command_member *command_member_find(const struct command_state *state,
                                                  uint64_t raft_id);

@@ -1,0 +1,289 @@
+/* Applying committed entries onto the tiers. Raft loop only.
+ *
+ * An entry is checked to its last byte before its group begins, so that an entry that does not
+ * decode changes nothing. From then on only the engine can fail, which is fatal: the group is left
+ * open, and an open group is never made durable.
+ *
+ * Everything is a function of the state and the entry: no clock, no randomness, nothing that
+ * depends on the tier a key is in. Member commands that would change nothing take no revision;
+ * every write takes one, also a delete of an absent key. */
+#include "command/codec.h"
+#include "command/members.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct command_state {
+    struct tiers *tiers;
+    uint64_t revision; /* Last one taken */
+    uint64_t cluster_id;
+    bool members_changed; /* By the entry that is being applied */
+    struct members members;
+};
+
+/* ------------------------------------------------------------------------------ open and close */
+
+static int load_record(void *context, const struct tiers_record *record)
+{
+    struct command_state *state = context;
+    const void *key = tiers_record_key(record);
+    const void *value = tiers_record_value(record);
+    if (record->key_len == sizeof(CLUSTER_KEY) - 1 &&
+        memcmp(key, CLUSTER_KEY, record->key_len) == 0)
+        return cluster_decode(value, record->value_len, &state->cluster_id);
+    uint64_t raft_id;
+    if (!member_key_parse(key, record->key_len, &raft_id))
+        return TIERS_VERSION;
+    struct command_member member;
+    int error = member_decode(raft_id, value, record->value_len, &member);
+    if (error != 0)
+        return error;
+    return members_set(&state->members, &member) ? 0 : TIERS_CORRUPT;
+}
+
+int command_state_open(struct tiers *tiers, struct command_state **ret_state)
+{
+    struct command_state *state = calloc(1, sizeof(*state));
+    if (state == NULL)
+        return TIERS_NO_MEMORY;
+    state->tiers = tiers;
+    struct tiers_position position;
+    tiers_position_applied(tiers, &position);
+    state->revision = position.revision;
+    int error = tiers_each(tiers, TIERS_SPACE_SYSTEM, load_record, state);
+    if (error != 0) {
+        free(state);
+        return error;
+    }
+    *ret_state = state;
+    return 0;
+}
+
+void command_state_close(struct command_state *state)
+{
+    free(state);
+}
+
+const struct command_member *command_members(const struct command_state *state, size_t *ret_n)
+{
+    *ret_n = state->members.n;
+    return state->members.table;
+}
+
+const struct command_member *command_member_find(const struct command_state *state,
+                                                 uint64_t raft_id)
+{
+    return members_find(&state->members, raft_id);
+}
+
+uint64_t command_cluster_id(const struct command_state *state)
+{
+    return state->cluster_id;
+}
+
+/* ----------------------------------------------------------------------------- single commands */
+
+static uint64_t revision_next(struct command_state *state)
+{
+    state->revision = tiers_revision_next(state->tiers);
+    return state->revision;
+}
+
+static int apply_write(struct command_state *state, struct command_view *command)
+{
+    uint64_t revision = revision_next(state);
+    for (size_t i = 0; i < command->n_ops; i++) {
+        struct command_op op;
+        command_view_next(command, &op);
+        int error;
+        if (op.type == COMMAND_OP_PUT) {
+            error = tiers_put(state->tiers, TIERS_SPACE_USER, op.key, op.key_len, op.value,
+                              op.value_len, op.flags, op.expires_ms, revision);
+        } else {
+            bool existed;
+            error = tiers_delete(state->tiers, TIERS_SPACE_USER, op.key, op.key_len, revision,
+                                 &existed);
+        }
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+static int apply_member_set(struct command_state *state, const struct command_op *op,
+                            int *ret_status)
+{
+    struct command_member member;
+    int error = member_decode(command_id_decode(op->key), op->value, op->value_len, &member);
+    if (error != 0)
+        return error;
+    const struct command_member *present = members_find(&state->members, member.raft_id);
+    if (present != NULL && members_equal(present, &member))
+        return 0;
+    if (!members_set(&state->members, &member)) {
+        *ret_status = TIERS_BUSY;
+        return 0;
+    }
+    state->members_changed = true;
+    char key[MEMBER_KEY_BYTES + 1];
+    member_key(member.raft_id, key);
+    return tiers_put(state->tiers, TIERS_SPACE_SYSTEM, key, MEMBER_KEY_BYTES, op->value,
+                     op->value_len, 0, 0, revision_next(state));
+}
+
+static int apply_member_remove(struct command_state *state, const struct command_op *op)
+{
+    uint64_t raft_id = command_id_decode(op->key);
+    if (!members_remove(&state->members, raft_id))
+        return 0;
+    state->members_changed = true;
+    char key[MEMBER_KEY_BYTES + 1];
+    member_key(raft_id, key);
+    bool existed;
+    return tiers_delete(state->tiers, TIERS_SPACE_SYSTEM, key, MEMBER_KEY_BYTES,
+                        revision_next(state), &existed);
+}
+
+static int apply_cluster_init(struct command_state *state, const struct command_op *op)
+{
+    if (state->cluster_id != 0)
+        return 0;
+    uint64_t cluster_id = command_id_decode(op->key);
+    char *text = cluster_encode(cluster_id);
+    if (text == NULL)
+        return TIERS_NO_MEMORY;
+    int error = tiers_put(state->tiers, TIERS_SPACE_SYSTEM, CLUSTER_KEY, sizeof(CLUSTER_KEY) - 1,
+                          text, strlen(text), 0, 0, revision_next(state));
+    free(text);
+    if (error != 0)
+        return error;
+    state->cluster_id = cluster_id;
+    state->members_changed = true;
+    return 0;
+}
+
+static int apply_command(struct command_state *state, struct command_view *command,
+                         struct command_result *ret_result)
+{
+    int status = 0;
+    int error = TIERS_CORRUPT;
+    struct command_op op;
+    switch (command->type) {
+    case COMMAND_WRITE:
+        error = apply_write(state, command);
+        break;
+    case COMMAND_MEMBER_SET:
+        command_view_next(command, &op);
+        error = apply_member_set(state, &op, &status);
+        break;
+    case COMMAND_MEMBER_REMOVE:
+        command_view_next(command, &op);
+        error = apply_member_remove(state, &op);
+        break;
+    case COMMAND_CLUSTER_INIT:
+        command_view_next(command, &op);
+        error = apply_cluster_init(state, &op);
+        break;
+    }
+    if (error == 0)
+        *ret_result = (struct command_result){.status = status, .revision = state->revision};
+    return error;
+}
+
+/* -------------------------------------------------------------------------------------- entries */
+
+/* What the codec leaves open: do the members' texts say what they should? */
+static int check_members(struct command_entry_view entry)
+{
+    for (size_t i = 0; i < entry.count; i++) {
+        struct command_view command;
+        command_entry_view_next(&entry, &command);
+        if (command.type != COMMAND_MEMBER_SET)
+            continue;
+        struct command_op op;
+        command_view_next(&command, &op);
+        struct command_member member;
+        int error = member_decode(command_id_decode(op.key), op.value, op.value_len, &member);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
+                        size_t bytes, struct command_result *results, size_t n_results,
+                        bool *ret_members_changed)
+{
+    struct command_entry_view view;
+    int error = command_entry_decode(entry, bytes, &view);
+    if (error == 0)
+        error = check_members(view);
+    if (error != 0)
+        return error;
+
+    state->members_changed = false;
+    tiers_apply_begin(state->tiers, index);
+    for (size_t i = 0; i < view.count; i++) {
+        struct command_view command;
+        command_entry_view_next(&view, &command);
+        struct command_result result;
+        error = apply_command(state, &command, &result);
+        if (error != 0)
+            return error;
+        if (results != NULL && i < n_results)
+            results[i] = result;
+    }
+    tiers_apply_end(state->tiers);
+    *ret_members_changed = state->members_changed;
+    return 0;
+}
+
+int command_apply_empty(struct command_state *state, uint64_t index)
+{
+    tiers_apply_begin(state->tiers, index);
+    tiers_apply_end(state->tiers);
+    return 0;
+}
+
+/* ----------------------------------------------------------------------- making member commands */
+
+static void *encode_one(enum command_type type, struct command_op *op, uint64_t id,
+                        uint64_t time_ms, size_t *ret_bytes)
+{
+    unsigned char key[COMMAND_ID_BYTES];
+    command_id_encode(id, key);
+    op->key = key;
+    op->key_len = sizeof(key);
+    size_t bytes = command_size(type, op, 1);
+    void *command = bytes > 0 ? malloc(bytes) : NULL;
+    if (command != NULL) {
+        command_encode(type, op, 1, time_ms, command);
+        *ret_bytes = bytes;
+    }
+    op->key = NULL;
+    return command;
+}
+
+void *command_member_set(const struct command_member *member, uint64_t time_ms, size_t *ret_bytes)
+{
+    char *text = member_encode(member);
+    if (text == NULL)
+        return NULL;
+    struct command_op op = {.type = COMMAND_OP_PUT, .value = text, .value_len = strlen(text)};
+    void *command = encode_one(COMMAND_MEMBER_SET, &op, member->raft_id, time_ms, ret_bytes);
+    free(text);
+    return command;
+}
+
+void *command_member_remove(uint64_t raft_id, uint64_t time_ms, size_t *ret_bytes)
+{
+    struct command_op op = {.type = COMMAND_OP_DELETE};
+    return encode_one(COMMAND_MEMBER_REMOVE, &op, raft_id, time_ms, ret_bytes);
+}
+
+void *command_cluster_init(uint64_t cluster_id, uint64_t time_ms, size_t *ret_bytes)
+{
+    struct command_op op = {.type = COMMAND_OP_PUT};
+    return encode_one(COMMAND_CLUSTER_INIT, &op, cluster_id, time_ms, ret_bytes);
+}
