@@ -1,8 +1,7 @@
 /* The warm tier: one LMDB environment that indexes every key of the store.
  *
- * Databases: "user" and "system" (key -> warm item, one per tiers_space), "segments" (cold segment
- * id
- * -> its byte counts) and "meta" (format, position, next segment id). A value lies inline in the
+ * Databases: "user" and "system" (key to warm item, one per tiers_space), "segments" (cold segment
+ * id to its byte counts) and "meta" (format, position, next segment id). A value lies inline in the
  * item or in a cold record that the item points to. Whatever changes together changes in one
  * transaction: items, live bytes of segments, position.
  *
@@ -14,6 +13,8 @@
 
 #include "cold.h"
 #include "tiers/tiers.h"
+
+#define WARM_MAP_BYTES_DEFAULT (1ull << 40)
 
 struct warm;
 struct warm_read;  /* A read transaction, reusable; one thread at a time */
@@ -31,8 +32,10 @@ struct warm_item {
 struct warm_usage {
     uint64_t used_bytes; /* Used pages, free list excluded */
     uint64_t file_bytes;
-    uint64_t keys;      /* Items of both spaces */
-    uint64_t cold_keys; /* Of those, with a cold value */
+    uint64_t map_bytes;       /* The hard limit of file_bytes */
+    uint64_t keys;            /* Items of both spaces */
+    uint64_t cold_keys;       /* Of those, with a cold value */
+    uint64_t cold_live_bytes; /* Of the cold records they point to */
 };
 
 struct warm_segment {
@@ -41,12 +44,18 @@ struct warm_segment {
     uint64_t live_bytes; /* Of records that an item points to */
 };
 
+/* Opens or creates. The directory must exist. `map_bytes` 0: the default, or less where the system
+ * grants less. TIERS_LOCKED: another process, or another warm of this one, has it open. */
 int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm, char *error_text,
               size_t error_text_size);
 void warm_close(struct warm *warm);
 
-void warm_position(const struct warm *warm, struct tiers_position *ret_position);
+/* As of the last commit. Any thread. */
+void warm_position(struct warm *warm, struct tiers_position *ret_position);
+/* As of the last commit. Any thread. */
 void warm_usage(struct warm *warm, struct warm_usage *ret_usage);
+/* An id above those of all segments that were ever put. Any thread. */
+uint64_t warm_segment_next_id(struct warm *warm);
 
 int warm_read_open(struct warm *warm, struct warm_read **ret_read);
 void warm_read_close(struct warm_read *read);
@@ -62,7 +71,7 @@ int warm_next(struct warm_read *read, enum tiers_space space, const void *after,
               const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item);
 
 /* Mover only. A failed call leaves the transaction to be aborted. Segment live bytes are kept up by
- * the puts and deletes themselves. */
+ * the puts and deletes themselves. A value must not lie in the map. */
 int warm_write_begin(struct warm *warm, struct warm_write **ret_write);
 int warm_write_get(struct warm_write *write, enum tiers_space space, const void *key,
                    size_t key_len, struct warm_item *ret_item);
@@ -74,6 +83,12 @@ int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *
                   const struct cold_location *location);
 /* Deleting an absent key is no error. */
 int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len);
+/* Brings the small items between two keys (both included) closer together. LMDB joins pages only
+ * when it deletes: turning values into pointers leaves pages mostly empty, this gives them back. */
+int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
+                size_t first_len, const void *last, size_t last_len);
+/* As the transaction has it. 0 or TIERS_NOT_FOUND. */
+int warm_segment_get(struct warm_write *write, uint64_t id, struct warm_segment *ret_segment);
 /* Says that segment `id` exists with `bytes` (grown or new) / is gone. */
 int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes);
 int warm_segment_delete(struct warm_write *write, uint64_t id);

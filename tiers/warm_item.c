@@ -1,0 +1,155 @@
+/* Encodes and decodes warm items. Pure: no state, no I/O, any thread.
+ *
+ * Decoding walks the bytes with a cursor that remembers the first failure, so that the happy path
+ * reads as the list of fields that it is; one check at the end decides. */
+#include "warm_item.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { FORMAT_INLINE = 0x10, FORMAT_COLD = 0x11 };
+
+struct cursor {
+    const unsigned char *next;
+    const unsigned char *end;
+    bool damaged;
+};
+
+static size_t varint_size(uint64_t value)
+{
+    size_t n = 1;
+    while (value >= 0x80) {
+        value >>= 7;
+        n++;
+    }
+    return n;
+}
+
+static unsigned char *varint_put(unsigned char *out, uint64_t value)
+{
+    while (value >= 0x80) {
+        *out++ = (unsigned char)(value | 0x80);
+        value >>= 7;
+    }
+    *out++ = (unsigned char)value;
+    return out;
+}
+
+static uint64_t varint_get(struct cursor *cursor)
+{
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        if (cursor->next == cursor->end) {
+            break;
+        }
+        unsigned char byte = *cursor->next++;
+        /* The tenth byte has room for one bit only. */
+        if (shift == 63 && byte > 1) {
+            break;
+        }
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            /* A last byte of zero means that a shorter form exists. */
+            if (byte == 0 && shift > 0) {
+                break;
+            }
+            return value;
+        }
+    }
+    cursor->damaged = true;
+    return 0;
+}
+
+static unsigned char *u64_put(unsigned char *out, uint64_t value)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        *out++ = (unsigned char)(value >> (8 * i));
+    }
+    return out;
+}
+
+static uint64_t u64_get(const unsigned char *in)
+{
+    uint64_t value = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        value |= (uint64_t)in[i] << (8 * i);
+    }
+    return value;
+}
+
+size_t warm_item_size(const struct warm_item *item)
+{
+    const struct tiers_meta *meta = &item->meta;
+    assert(meta->create_revision <= meta->mod_revision);
+    assert(item->value_len <= TIERS_VALUE_BYTES_MAX);
+    size_t n = 1 + 8 + varint_size(item->value_len) + varint_size(meta->mod_revision) +
+               varint_size(meta->mod_revision - meta->create_revision) +
+               varint_size(meta->version) + varint_size(meta->flags) +
+               varint_size(meta->expires_ms);
+    if (!item->cold) {
+        return n + item->value_len;
+    }
+    return n + varint_size(item->location.segment) + varint_size(item->location.offset) +
+           varint_size(item->location.bytes);
+}
+
+void warm_item_encode(const struct warm_item *item, void *ret_bytes)
+{
+    const struct tiers_meta *meta = &item->meta;
+    unsigned char *out = ret_bytes;
+    assert(meta->version > 0);
+    *out++ = item->cold ? FORMAT_COLD : FORMAT_INLINE;
+    out = u64_put(out, item->digest);
+    out = varint_put(out, item->value_len);
+    out = varint_put(out, meta->mod_revision);
+    out = varint_put(out, meta->mod_revision - meta->create_revision);
+    out = varint_put(out, meta->version);
+    out = varint_put(out, meta->flags);
+    out = varint_put(out, meta->expires_ms);
+    if (item->cold) {
+        out = varint_put(out, item->location.segment);
+        out = varint_put(out, item->location.offset);
+        varint_put(out, item->location.bytes);
+    } else if (item->value_len > 0) {
+        memcpy(out, item->value, item->value_len);
+    }
+}
+
+int warm_item_decode(const void *bytes, size_t n, struct warm_item *ret_item)
+{
+    const unsigned char *in = bytes;
+    if (n < 1 + 8 || (in[0] != FORMAT_INLINE && in[0] != FORMAT_COLD)) {
+        return TIERS_CORRUPT;
+    }
+    struct warm_item item = {.cold = in[0] == FORMAT_COLD, .digest = u64_get(in + 1)};
+    struct cursor cursor = {.next = in + 9, .end = in + n};
+    uint64_t value_len = varint_get(&cursor);
+    item.meta.mod_revision = varint_get(&cursor);
+    uint64_t age = varint_get(&cursor);
+    item.meta.version = varint_get(&cursor);
+    item.meta.flags = varint_get(&cursor);
+    item.meta.expires_ms = varint_get(&cursor);
+    if (cursor.damaged || value_len > TIERS_VALUE_BYTES_MAX || age > item.meta.mod_revision ||
+        item.meta.version == 0) {
+        return TIERS_CORRUPT;
+    }
+    item.meta.create_revision = item.meta.mod_revision - age;
+    item.value_len = (uint32_t)value_len;
+    if (item.cold) {
+        item.location.segment = varint_get(&cursor);
+        item.location.offset = varint_get(&cursor);
+        uint64_t record_bytes = varint_get(&cursor);
+        if (cursor.damaged || cursor.next != cursor.end || record_bytes == 0 ||
+            record_bytes > UINT32_MAX) {
+            return TIERS_CORRUPT;
+        }
+        item.location.bytes = (uint32_t)record_bytes;
+    } else {
+        if ((size_t)(cursor.end - cursor.next) != value_len) {
+            return TIERS_CORRUPT;
+        }
+        item.value = cursor.next;
+    }
+    *ret_item = item;
+    return 0;
+}

@@ -1,0 +1,180 @@
+/* Snapshots of the warm tier: look-ups, iteration, and the list of segments.
+ *
+ * A warm_read keeps its LMDB transaction and renews it, which costs no system call. With MDB_NOTLS
+ * a transaction belongs to its warm_read, not to a thread; one thread uses it at a time. Whatever
+ * an item points to is gone when the snapshot ends. */
+#include "warm_private.h"
+
+#include "warm_item.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct warm_read {
+    struct warm *warm;
+    MDB_txn *txn; /* NULL until the first begin */
+    MDB_cursor *cursors[WARM_SPACES];
+    bool cursor_fresh[WARM_SPACES]; /* Renewed in the current snapshot */
+    bool begun;
+};
+
+int warm_read_open(struct warm *warm, struct warm_read **ret_read)
+{
+    struct warm_read *read = calloc(1, sizeof *read);
+    if (read == NULL) {
+        return TIERS_NO_MEMORY;
+    }
+    read->warm = warm;
+    *ret_read = read;
+    return 0;
+}
+
+void warm_read_close(struct warm_read *read)
+{
+    for (size_t i = 0; i < WARM_SPACES; i++) {
+        if (read->cursors[i] != NULL) {
+            mdb_cursor_close(read->cursors[i]);
+        }
+    }
+    if (read->txn != NULL) {
+        mdb_txn_abort(read->txn);
+    }
+    free(read);
+}
+
+int warm_read_begin(struct warm_read *read)
+{
+    assert(!read->begun);
+    int rc = read->txn == NULL ? mdb_txn_begin(read->warm->env, NULL, MDB_RDONLY, &read->txn)
+                               : mdb_txn_renew(read->txn);
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    memset(read->cursor_fresh, 0, sizeof read->cursor_fresh);
+    read->begun = true;
+    return 0;
+}
+
+void warm_read_end(struct warm_read *read)
+{
+    assert(read->begun);
+    mdb_txn_reset(read->txn);
+    read->begun = false;
+}
+
+int warm_get(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
+             struct warm_item *ret_item)
+{
+    assert(read->begun);
+    MDB_val lookup = warm_val(key, key_len);
+    MDB_val data;
+    int rc = mdb_get(read->txn, read->warm->spaces[space], &lookup, &data);
+    return rc != 0 ? warm_error(rc) : warm_item_decode(data.mv_data, data.mv_size, ret_item);
+}
+
+/* A cursor that is not renewed in each snapshot would look at pages of an older one. */
+static int cursor_prepare(struct warm_read *read, enum tiers_space space, MDB_cursor **ret_cursor)
+{
+    MDB_cursor **cursor = &read->cursors[space];
+    int rc = 0;
+    if (*cursor == NULL) {
+        rc = mdb_cursor_open(read->txn, read->warm->spaces[space], cursor);
+    } else if (!read->cursor_fresh[space]) {
+        rc = mdb_cursor_renew(read->txn, *cursor);
+    }
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    read->cursor_fresh[space] = true;
+    *ret_cursor = *cursor;
+    return 0;
+}
+
+int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
+              const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item)
+{
+    assert(read->begun);
+    MDB_cursor *cursor = NULL;
+    int error = cursor_prepare(read, space, &cursor);
+    if (error) {
+        return error;
+    }
+    MDB_val key = warm_val(after, after_len);
+    MDB_val data;
+    int rc;
+    if (after == NULL) {
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
+    } else {
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+        if (rc == 0 && key.mv_size == after_len && memcmp(key.mv_data, after, after_len) == 0) {
+            rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
+        }
+    }
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    error = warm_item_decode(data.mv_data, data.mv_size, ret_item);
+    if (error == 0) {
+        *ret_key = key.mv_data;
+        *ret_key_len = key.mv_size;
+    }
+    return error;
+}
+
+/* Appends the rows to an array of room for `n_max`; counts on beyond it. */
+static int segments_collect(struct warm *warm, MDB_txn *txn, struct warm_segment *segments,
+                            size_t n_max, size_t *ret_n)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_val key;
+    MDB_val data;
+    int rc = mdb_cursor_open(txn, warm->segments, &cursor);
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    size_t n = 0;
+    int error = 0;
+    while (n < n_max && (rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
+        struct warm_segment_row row;
+        error = key.mv_size == WARM_SEGMENT_KEY_BYTES ? warm_segment_row_decode(&data, &row)
+                                                      : TIERS_CORRUPT;
+        if (error) {
+            break;
+        }
+        segments[n++] = (struct warm_segment){
+            .id = warm_segment_id(&key), .bytes = row.bytes, .live_bytes = row.live_bytes};
+    }
+    mdb_cursor_close(cursor);
+    if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
+        error = warm_error(rc);
+    }
+    *ret_n = n;
+    return error;
+}
+
+int warm_segments(struct warm *warm, struct warm_segment **ret_segments, size_t *ret_n)
+{
+    MDB_txn *txn = NULL;
+    MDB_stat stat;
+    struct warm_segment *segments = NULL;
+    size_t n = 0;
+    int error = warm_error(mdb_txn_begin(warm->env, NULL, MDB_RDONLY, &txn));
+    if (error) {
+        return error;
+    }
+    error = warm_error(mdb_stat(txn, warm->segments, &stat));
+    if (error == 0) {
+        segments = malloc((stat.ms_entries + 1) * sizeof *segments);
+        error = segments == NULL ? TIERS_NO_MEMORY
+                                 : segments_collect(warm, txn, segments, stat.ms_entries, &n);
+    }
+    mdb_txn_abort(txn);
+    if (error) {
+        free(segments);
+        return error;
+    }
+    *ret_segments = segments;
+    *ret_n = n;
+    return 0;
+}

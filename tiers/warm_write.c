@@ -1,0 +1,365 @@
+/* The one write transaction of the warm tier. Mover thread only.
+ *
+ * Items, the live bytes of the segments they point to, and the position change together. What a
+ * transaction changed in the figures (position, usage, next segment) is gathered beside it and
+ * published under the warm's mutex once the commit is durable.
+ *
+ * After any failure the caller aborts; a failed commit has aborted already. */
+#include "warm_private.h"
+
+#include "warm_item.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct warm_write {
+    struct warm *warm;
+    MDB_txn *txn;
+    struct tiers_position position;
+    struct warm_usage usage;
+    uint64_t next_segment;
+};
+
+int warm_write_begin(struct warm *warm, struct warm_write **ret_write)
+{
+    struct warm_write *write = calloc(1, sizeof *write);
+    if (write == NULL) {
+        return TIERS_NO_MEMORY;
+    }
+    int rc = mdb_txn_begin(warm->env, NULL, 0, &write->txn);
+    if (rc != 0) {
+        free(write);
+        return warm_error(rc);
+    }
+    write->warm = warm;
+    pthread_mutex_lock(&warm->mutex);
+    write->position = warm->position;
+    write->usage = warm->usage;
+    write->next_segment = warm->next_segment;
+    pthread_mutex_unlock(&warm->mutex);
+    *ret_write = write;
+    return 0;
+}
+
+void warm_write_abort(struct warm_write *write)
+{
+    mdb_txn_abort(write->txn);
+    free(write);
+}
+
+int warm_write_commit(struct warm_write *write)
+{
+    struct warm *warm = write->warm;
+    int error = warm_usage_measure(warm, write->txn, &write->usage);
+    if (error) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_error(mdb_txn_commit(write->txn));
+    if (error == 0) {
+        pthread_mutex_lock(&warm->mutex);
+        warm->position = write->position;
+        warm->usage = write->usage;
+        warm->next_segment = write->next_segment;
+        pthread_mutex_unlock(&warm->mutex);
+    }
+    free(write);
+    return error;
+}
+
+/* ---- Segments ---- */
+
+static int segment_row_get(struct warm_write *write, uint64_t id, struct warm_segment_row *ret_row)
+{
+    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
+    warm_segment_key(id, key_bytes);
+    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
+    MDB_val data;
+    int rc = mdb_get(write->txn, write->warm->segments, &key, &data);
+    return rc != 0 ? warm_error(rc) : warm_segment_row_decode(&data, ret_row);
+}
+
+static int segment_row_put(struct warm_write *write, uint64_t id,
+                           const struct warm_segment_row *row)
+{
+    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
+    unsigned char row_bytes[WARM_SEGMENT_ROW_BYTES];
+    warm_segment_key(id, key_bytes);
+    warm_u64_put(row_bytes, row->bytes);
+    warm_u64_put(row_bytes + 8, row->live_bytes);
+    warm_u64_put(row_bytes + 16, row->live_records);
+    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
+    MDB_val data = warm_val(row_bytes, sizeof row_bytes);
+    return warm_error(mdb_put(write->txn, write->warm->segments, &key, &data, 0));
+}
+
+/* An item points to the record now. The row may come later in the transaction: it is made here. */
+static int segment_live_add(struct warm_write *write, const struct cold_location *location)
+{
+    struct warm_segment_row row = {0};
+    int error = segment_row_get(write, location->segment, &row);
+    if (error && error != TIERS_NOT_FOUND) {
+        return error;
+    }
+    row.live_bytes += location->bytes;
+    row.live_records++;
+    write->usage.cold_live_bytes += location->bytes;
+    write->usage.cold_keys++;
+    return segment_row_put(write, location->segment, &row);
+}
+
+/* An item that pointed to the record is gone. Its segment must know of it. */
+static int segment_live_remove(struct warm_write *write, const struct cold_location *location)
+{
+    struct warm_segment_row row = {0};
+    int error = segment_row_get(write, location->segment, &row);
+    if (error) {
+        return error == TIERS_NOT_FOUND ? TIERS_CORRUPT : error;
+    }
+    if (row.live_bytes < location->bytes || row.live_records == 0) {
+        return TIERS_CORRUPT;
+    }
+    row.live_bytes -= location->bytes;
+    row.live_records--;
+    write->usage.cold_live_bytes -= location->bytes;
+    write->usage.cold_keys--;
+    return segment_row_put(write, location->segment, &row);
+}
+
+int warm_segment_get(struct warm_write *write, uint64_t id, struct warm_segment *ret_segment)
+{
+    struct warm_segment_row row;
+    int error = segment_row_get(write, id, &row);
+    if (error == 0) {
+        *ret_segment =
+            (struct warm_segment){.id = id, .bytes = row.bytes, .live_bytes = row.live_bytes};
+    }
+    return error;
+}
+
+int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
+{
+    struct warm_segment_row row = {0};
+    int error = segment_row_get(write, id, &row);
+    if (error && error != TIERS_NOT_FOUND) {
+        return error;
+    }
+    row.bytes = bytes;
+    error = segment_row_put(write, id, &row);
+    if (error || id < write->next_segment) {
+        return error;
+    }
+    unsigned char next_bytes[8];
+    warm_u64_put(next_bytes, id + 1);
+    MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
+    MDB_val data = warm_val(next_bytes, sizeof next_bytes);
+    error = warm_error(mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    if (error == 0) {
+        write->next_segment = id + 1;
+    }
+    return error;
+}
+
+int warm_segment_delete(struct warm_write *write, uint64_t id)
+{
+    struct warm_segment_row row;
+    int error = segment_row_get(write, id, &row);
+    if (error) {
+        return error;
+    }
+    assert(row.live_records == 0);
+    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
+    warm_segment_key(id, key_bytes);
+    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
+    return warm_error(mdb_del(write->txn, write->warm->segments, &key, NULL));
+}
+
+/* ---- Items ---- */
+
+int warm_write_get(struct warm_write *write, enum tiers_space space, const void *key,
+                   size_t key_len, struct warm_item *ret_item)
+{
+    MDB_val lookup = warm_val(key, key_len);
+    MDB_val data;
+    int rc = mdb_get(write->txn, write->warm->spaces[space], &lookup, &data);
+    return rc != 0 ? warm_error(rc) : warm_item_decode(data.mv_data, data.mv_size, ret_item);
+}
+
+static int item_put(struct warm_write *write, enum tiers_space space, const void *key,
+                    size_t key_len, const struct warm_item *item)
+{
+    MDB_dbi dbi = write->warm->spaces[space];
+    MDB_val lookup = warm_val(key, key_len);
+    size_t size = warm_item_size(item);
+    MDB_val data = {.mv_size = size};
+    struct warm_item old = {0};
+    int rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_NOOVERWRITE | MDB_RESERVE);
+    if (rc == MDB_KEYEXIST) {
+        int error = warm_item_decode(data.mv_data, data.mv_size, &old);
+        if (error) {
+            return error;
+        }
+        data = (MDB_val){.mv_size = size};
+        rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_RESERVE);
+    }
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    warm_item_encode(item, data.mv_data);
+    int error = old.cold ? segment_live_remove(write, &old.location) : 0;
+    if (error == 0 && item->cold) {
+        error = segment_live_add(write, &item->location);
+    }
+    return error;
+}
+
+int warm_put_inline(struct warm_write *write, enum tiers_space space, const void *key,
+                    size_t key_len, const struct tiers_meta *meta, uint64_t digest,
+                    const void *value, size_t value_len)
+{
+    if (value_len > TIERS_VALUE_BYTES_MAX) {
+        return TIERS_INVALID;
+    }
+    struct warm_item item = {
+        .meta = *meta, .digest = digest, .value = value, .value_len = (uint32_t)value_len};
+    return item_put(write, space, key, key_len, &item);
+}
+
+int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len,
+                  const struct tiers_meta *meta, uint64_t digest, uint32_t value_len,
+                  const struct cold_location *location)
+{
+    struct warm_item item = {.cold = true,
+                             .meta = *meta,
+                             .digest = digest,
+                             .value_len = value_len,
+                             .location = *location};
+    return item_put(write, space, key, key_len, &item);
+}
+
+int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len)
+{
+    struct warm_item old;
+    int error = warm_write_get(write, space, key, key_len, &old);
+    if (error) {
+        return error == TIERS_NOT_FOUND ? 0 : error;
+    }
+    MDB_val lookup = warm_val(key, key_len);
+    error = warm_error(mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
+    if (error == 0 && old.cold) {
+        error = segment_live_remove(write, &old.location);
+    }
+    return error;
+}
+
+int warm_set_position(struct warm_write *write, const struct tiers_position *position)
+{
+    unsigned char bytes[24];
+    warm_u64_put(bytes, position->index);
+    warm_u64_put(bytes + 8, position->revision);
+    warm_u64_put(bytes + 16, position->state_hash);
+    MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
+    MDB_val data = warm_val(bytes, sizeof bytes);
+    int error = warm_error(mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    if (error == 0) {
+        write->position = *position;
+    }
+    return error;
+}
+
+/* ---- Repacking ---- */
+
+/* Items taken out of the tree, back to back: u32 data bytes, u16 key bytes, key, data. */
+struct parcel {
+    unsigned char *bytes;
+    size_t used;
+    size_t size;
+};
+
+static int parcel_add(struct parcel *parcel, const MDB_val *key, const MDB_val *data)
+{
+    uint32_t data_len = (uint32_t)data->mv_size;
+    uint16_t key_len = (uint16_t)key->mv_size;
+    size_t need = parcel->used + sizeof data_len + sizeof key_len + key_len + data_len;
+    if (need > parcel->size) {
+        size_t size = need * 2 > 65536 ? need * 2 : 65536;
+        unsigned char *bytes = realloc(parcel->bytes, size);
+        if (bytes == NULL) {
+            return TIERS_NO_MEMORY;
+        }
+        parcel->bytes = bytes;
+        parcel->size = size;
+    }
+    unsigned char *out = parcel->bytes + parcel->used;
+    memcpy(out, &data_len, sizeof data_len);
+    memcpy(out + sizeof data_len, &key_len, sizeof key_len);
+    memcpy(out + sizeof data_len + sizeof key_len, key->mv_data, key_len);
+    memcpy(out + sizeof data_len + sizeof key_len + key_len, data->mv_data, data_len);
+    parcel->used = need;
+    return 0;
+}
+
+static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel *parcel)
+{
+    for (size_t at = 0; at < parcel->used;) {
+        uint32_t data_len;
+        uint16_t key_len;
+        memcpy(&data_len, parcel->bytes + at, sizeof data_len);
+        memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
+        at += sizeof data_len + sizeof key_len;
+        MDB_val key = warm_val(parcel->bytes + at, key_len);
+        MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
+        int rc = mdb_put(write->txn, dbi, &key, &data, MDB_NOOVERWRITE);
+        if (rc != 0) {
+            return warm_error(rc);
+        }
+        at += key_len + data_len;
+    }
+    return 0;
+}
+
+/* Takes the items of [first, last] that lie in leaf pages; values on pages of their own stay. */
+static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB_val last,
+                       struct parcel *parcel)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_val key = first;
+    MDB_val data;
+    int rc = mdb_cursor_open(write->txn, dbi, &cursor);
+    if (rc != 0) {
+        return warm_error(rc);
+    }
+    int error = 0;
+    size_t leaf_bytes_max = write->warm->page_bytes / 4;
+    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+    while (rc == 0 && mdb_cmp(write->txn, dbi, &key, &last) <= 0) {
+        if (data.mv_size <= leaf_bytes_max) {
+            error = parcel_add(parcel, &key, &data);
+            if (error || (rc = mdb_cursor_del(cursor, 0)) != 0) {
+                break;
+            }
+        }
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
+        error = warm_error(rc);
+    }
+    return error;
+}
+
+int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
+                size_t first_len, const void *last, size_t last_len)
+{
+    MDB_dbi dbi = write->warm->spaces[space];
+    struct parcel parcel = {0};
+    int error =
+        parcel_take(write, dbi, warm_val(first, first_len), warm_val(last, last_len), &parcel);
+    /* Put in key order, the items fill each page before the next one begins. */
+    if (error == 0) {
+        error = parcel_put(write, dbi, &parcel);
+    }
+    free(parcel.bytes);
+    return error;
+}
