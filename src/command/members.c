@@ -1,13 +1,17 @@
-/* The member table and its JSON texts. Pure but for memory; raft loop, and proposers for encoding.
+/* The member table, its JSON texts, and the commands that carry them. Pure but for memory; raft
+ * loop, and any thread for encoding.
  *
  * Ids are hexadecimal texts in JSON, since its integers end at 2^63. Fields that a later version
  * may add are ignored. */
 #include "command/members.h"
 
+#include "command/codec.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MEMBER_KEY_PREFIX "member/"
@@ -198,4 +202,46 @@ int cluster_decode(const void *text, size_t bytes, uint64_t *ret_cluster_id)
         error = TIERS_CORRUPT;
     json_decref(object);
     return error;
+}
+
+/* ----------------------------------------------------------------------- making member commands */
+
+static void *encode_one(enum command_type type, struct command_op *op, uint64_t id,
+                        uint64_t time_ms, size_t *ret_bytes)
+{
+    unsigned char key[COMMAND_ID_BYTES];
+    command_id_encode(id, key);
+    op->key = key;
+    op->key_len = sizeof(key);
+    size_t bytes = command_size(type, op, 1);
+    void *command = bytes > 0 ? malloc(bytes) : NULL;
+    if (command != NULL) {
+        command_encode(type, op, 1, time_ms, command);
+        *ret_bytes = bytes;
+    }
+    op->key = NULL;
+    return command;
+}
+
+void *command_member_set(const struct command_member *member, uint64_t time_ms, size_t *ret_bytes)
+{
+    char *text = member_encode(member);
+    if (text == NULL)
+        return NULL;
+    struct command_op op = {.type = COMMAND_OP_PUT, .value = text, .value_len = strlen(text)};
+    void *command = encode_one(COMMAND_MEMBER_SET, &op, member->raft_id, time_ms, ret_bytes);
+    free(text);
+    return command;
+}
+
+void *command_member_remove(uint64_t raft_id, uint64_t time_ms, size_t *ret_bytes)
+{
+    struct command_op op = {.type = COMMAND_OP_DELETE};
+    return encode_one(COMMAND_MEMBER_REMOVE, &op, raft_id, time_ms, ret_bytes);
+}
+
+void *command_cluster_init(uint64_t cluster_id, uint64_t time_ms, size_t *ret_bytes)
+{
+    struct command_op op = {.type = COMMAND_OP_PUT};
+    return encode_one(COMMAND_CLUSTER_INIT, &op, cluster_id, time_ms, ret_bytes);
 }
