@@ -25,17 +25,21 @@ enum tierkv_client_error {
     TIERKV_CLIENT_ERRORS(X)
 #undef X
 };
+/* The message of a TIERKV_ code, or of 0. Never NULL; a constant string. */
 const char *tierkv_strerror(int error);
 
+/* default: the leader's state. consistent: never stale, even while leadership changes. stale: the
+ * state of whichever node is asked. */
 enum tierkv_level { TIERKV_LEVEL_DEFAULT, TIERKV_LEVEL_CONSISTENT, TIERKV_LEVEL_STALE };
 
 struct tierkv_client;
 
 struct tierkv_client_options {
-    const char *endpoints; /* "host:port[,host:port…]" */
+    const char *endpoints; /* "host:port[,host:port…]"; a missing port is 8091 */
     uint32_t timeout_ms;   /* Of one call with all its redirects and retries; 0: 5000 */
 };
 
+/* Connects nowhere yet. TIERKV_INVALID: an endpoint is not an address. Any thread may open. */
 int tierkv_client_open(const struct tierkv_client_options *options,
                        struct tierkv_client **ret_client);
 void tierkv_client_close(struct tierkv_client *client);
@@ -46,18 +50,30 @@ const char *tierkv_client_error_text(const struct tierkv_client *client);
 /* HTTP status of the last answer; 0: none came. */
 long tierkv_client_status(const struct tierkv_client *client);
 
+/* All calls block for timeout_ms at most. Results are untouched on failure; a revision that is not
+ * wanted may be NULL.
+ *
+ * A write is repeated while it certainly was not carried out, or when its connection broke (every
+ * write here may safely happen twice in a row). If it then does not succeed in time although an
+ * earlier try may have, it ends as TIERKV_OUTCOME_UNKNOWN: read before writing on. When every
+ * endpoint refuses connections, a call ends at once as TIERKV_UNREACHABLE.
+ */
+
 /* *ret_value is malloc'ed (never NULL on success) and the caller's; free() it. */
 int tierkv_get(struct tierkv_client *client, const void *key, size_t key_len,
                enum tierkv_level level, void **ret_value, size_t *ret_value_len,
                uint64_t *ret_mod_revision);
+/* Sets the key; *ret_revision is that of the write. */
 int tierkv_put(struct tierkv_client *client, const void *key, size_t key_len, const void *value,
                size_t value_len, uint64_t *ret_revision);
+/* Succeeds also when there is no such key. */
 int tierkv_delete(struct tierkv_client *client, const void *key, size_t key_len,
                   uint64_t *ret_revision);
 /* The JSON bodies of GET /status and GET /members: malloc'ed, NUL-terminated, the caller's. */
 int tierkv_status(struct tierkv_client *client, char **ret_json);
 int tierkv_members(struct tierkv_client *client, char **ret_json);
-/* POST /join. Address texts as the endpoint takes them. incarnation 0: not told. */
+/* POST /join: returns when the node is a voter. Address texts as the endpoint takes them.
+ * incarnation 0: not told. */
 int tierkv_join(struct tierkv_client *client, const char *name, const char *http_address,
                 const char *raft_address, uint64_t incarnation);
 

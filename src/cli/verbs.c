@@ -1,0 +1,164 @@
+/* What each verb does: one call of libtierkv and one way of printing its result. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* No server takes a longer value (the largest max_value_bytes). */
+#define VALUE_BYTES_MAX ((size_t)16 << 20)
+
+int cli_report(const struct cli *cli, int error)
+{
+    const char *detail = cli->client != NULL ? tierkv_client_error_text(cli->client) : "";
+
+    fprintf(stderr, "tierkv: %s%s%s\n", tierkv_strerror(error), *detail != '\0' ? ": " : "",
+            detail);
+    switch (error) {
+    case TIERKV_NOT_FOUND:
+        return CLI_NOT_FOUND;
+    case TIERKV_INVALID:
+        return CLI_USAGE;
+    case TIERKV_UNREACHABLE:
+    case TIERKV_TIMEOUT:
+    case TIERKV_UNAVAILABLE:
+        return CLI_UNAVAILABLE;
+    case TIERKV_REFUSED:
+        return CLI_REFUSED;
+    case TIERKV_OUTCOME_UNKNOWN:
+        return CLI_OUTCOME_UNKNOWN;
+    default:
+        return CLI_FAILED;
+    }
+}
+
+/* Reads standard input to its end. Exit code; on CLI_OK *ret_value is the caller's. */
+static int read_input(void **ret_value, size_t *ret_length)
+{
+    size_t capacity = (size_t)64 << 10, length = 0;
+    char *value = malloc(capacity);
+
+    while (value != NULL) {
+        ssize_t n = read(STDIN_FILENO, value + length, capacity - length);
+        if (n == 0) {
+            *ret_value = value;
+            *ret_length = length;
+            return CLI_OK;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            fprintf(stderr, "tierkv: standard input: %s\n", strerror(errno));
+            free(value);
+            return CLI_FAILED;
+        }
+        length += (size_t)n;
+        if (length > VALUE_BYTES_MAX) {
+            fprintf(stderr, "tierkv: the value on standard input is longer than 16 MiB\n");
+            free(value);
+            return CLI_REFUSED;
+        }
+        if (length == capacity) {
+            char *longer = realloc(value, capacity * 2);
+            if (longer == NULL)
+                break;
+            value = longer;
+            capacity *= 2;
+        }
+    }
+    free(value);
+    fprintf(stderr, "tierkv: out of memory\n");
+    return CLI_FAILED;
+}
+
+static int run_put(struct cli *cli, char **arguments, int n)
+{
+    void *input = NULL;
+    const void *value;
+    size_t length;
+    uint64_t revision;
+
+    if (n == 2 && strcmp(arguments[1], "-") != 0) {
+        value = arguments[1];
+        length = strlen(arguments[1]);
+    } else {
+        int code = read_input(&input, &length);
+        if (code != CLI_OK)
+            return code;
+        value = input;
+    }
+    int status =
+        tierkv_put(cli->client, arguments[0], strlen(arguments[0]), value, length, &revision);
+    free(input);
+    if (status != 0)
+        return cli_report(cli, status);
+    return cli_print_revision(revision, cli->json);
+}
+
+static int run_get(struct cli *cli, char **arguments, int n)
+{
+    size_t key_len = strlen(arguments[0]);
+    void *value;
+    size_t length;
+    uint64_t mod_revision;
+
+    (void)n;
+    int status =
+        tierkv_get(cli->client, arguments[0], key_len, cli->level, &value, &length, &mod_revision);
+    if (status != 0)
+        return cli_report(cli, status);
+    int code = cli->json ? cli_print_record(arguments[0], key_len, value, length, mod_revision)
+                         : cli_print_bytes(value, length);
+    free(value);
+    return code;
+}
+
+static int run_delete(struct cli *cli, char **arguments, int n)
+{
+    uint64_t revision;
+
+    (void)n;
+    int status = tierkv_delete(cli->client, arguments[0], strlen(arguments[0]), &revision);
+    if (status != 0)
+        return cli_report(cli, status);
+    return cli_print_revision(revision, cli->json);
+}
+
+static int run_status(struct cli *cli, char **arguments, int n)
+{
+    char *text;
+
+    (void)arguments;
+    (void)n;
+    int status = tierkv_status(cli->client, &text);
+    if (status != 0)
+        return cli_report(cli, status);
+    int code = cli->json ? cli_print_text(text) : cli_print_properties(text);
+    free(text);
+    return code;
+}
+
+static int run_members(struct cli *cli, char **arguments, int n)
+{
+    char *text;
+
+    (void)arguments;
+    (void)n;
+    int status = tierkv_members(cli->client, &text);
+    if (status != 0)
+        return cli_report(cli, status);
+    int code = cli->json ? cli_print_text(text) : cli_print_table(text, "members");
+    free(text);
+    return code;
+}
+
+const struct cli_verb cli_verbs[] = {
+    {"put", "KEY [VALUE|-]", "set a key; without VALUE, or with -, to standard input", 1, 2,
+     run_put},
+    {"get", "KEY", "write a key's value to standard output", 1, 1, run_get},
+    {"del", "KEY", "delete a key, if there is one", 1, 1, run_delete},
+    {"status", "", "the state of the first server that answers", 0, 0, run_status},
+    {"members", "", "the servers of the cluster", 0, 0, run_members},
+    {NULL, NULL, NULL, 0, 0, NULL},
+};
