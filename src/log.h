@@ -3,8 +3,9 @@
  * log_info("leader elected", LOG_U64("term", term), LOG_TEXT("leader", address));
  *   time=2026-01-02T03:04:05.678Z level=info event="leader elected" term=7 leader=10.0.0.1:8091
  *
- * Any thread. A line is written by one write(2); it is cut at 4 KiB. Repeated identical events may
- * be limited by the caller with log_every. Nothing here fails.
+ * Any thread. A line is written by one write(2). At 4 KiB it is cut and ends with truncated=true;
+ * it stays valid in its format. Values may be any bytes: control characters are escaped, and what
+ * is not UTF-8 becomes U+FFFD. Nothing here fails; errno is kept.
  */
 #ifndef TIERKV_LOG_H
 #define TIERKV_LOG_H
@@ -31,9 +32,10 @@ struct log_field {
 #define LOG_I64(n, v)  ((struct log_field){.name = (n), .type = LOG_FIELD_I64, .i64 = (v)})
 #define LOG_HEX(n, v)  ((struct log_field){.name = (n), .type = LOG_FIELD_HEX, .u64 = (v)})
 
-/* Before other threads run. */
+/* Before other threads run. Without it: info, logfmt. */
 void log_configure(enum log_level level, enum log_format format);
 bool log_enabled(enum log_level level);
+/* `event` and names are plain words of the program; only values may come from outside. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);
 
 /* The trailing empty field lets the macros take no fields at all; log_write stops at name == NULL.

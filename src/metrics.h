@@ -1,7 +1,8 @@
 /* The server's own counters and latency histograms, defined once in a table and given out as
  * Prometheus text by GET /metrics. Tier and Raft figures are read from their owners at that moment.
  *
- * metrics_add and metrics_observe: any thread, wait-free (each thread has a cell of its own). */
+ * metrics_add and metrics_observe: any thread, wait-free (threads are spread over cells, so that
+ * they do not share cache lines). */
 #ifndef TIERKV_METRICS_H
 #define TIERKV_METRICS_H
 
@@ -51,13 +52,16 @@ enum metrics_histogram {
 void metrics_add(enum metrics_counter counter, uint64_t n);
 void metrics_observe(enum metrics_histogram histogram, uint64_t latency_us);
 
-/* Appends text to a growing buffer. Zero-initialise; free(text.base) when done. */
+/* Appends text to a growing buffer. Zero-initialise; free(text.base) when done. Not NUL-terminated.
+ * What does not fit because memory is short is left out in whole lines; base may then be NULL. */
 struct metrics_text {
     char *base;
     size_t length, capacity;
 };
 void metrics_render(struct metrics_text *text);
-/* One sample of a figure owned elsewhere, with HELP and TYPE; type is "gauge" or "counter". */
+/* One sample of a figure owned elsewhere; type is "gauge" or "counter". The name may carry labels:
+ * NAME{label="value"}. HELP and TYPE are written before the first sample of a NAME; samples of one
+ * NAME must follow each other. */
 void metrics_render_one(struct metrics_text *text, const char *name, const char *type,
                         const char *help, double value);
 
