@@ -12,7 +12,7 @@ struct tierkv_client {
     char leader[ENDPOINT_BYTES_MAX]; /* Where the last redirect led; empty: not known */
     uint32_t timeout_ms;
     long status; /* Of the last answer */
-    char error_text[512];
+    char error_text[1024];
 };
 
 struct call {

@@ -17,7 +17,8 @@
 
 struct exchange {
     CURL *curl;
-    bool fresh; /* The last request timed out: do not trust its connection */
+    bool reuse_broken;             /* libcurl before 8.0; see version_and_reuse */
+    char kept[ENDPOINT_BYTES_MAX]; /* Whose connection was left in order last; empty: nobody's */
 };
 
 /* What the callbacks fill while a request runs. */
@@ -46,6 +47,7 @@ int exchange_open(struct exchange **ret_exchange)
         free(exchange);
         return TIERKV_NO_MEMORY;
     }
+    exchange->reuse_broken = curl_version_info(CURLVERSION_NOW)->version_num < 0x080000;
     *ret_exchange = exchange;
     return 0;
 }
@@ -149,6 +151,19 @@ static void read_headers(CURL *curl, struct exchange_answer *answer)
         endpoint_of_url(location, answer->redirect);
 }
 
+/* libcurl 7.88 fails when prior knowledge of HTTP/2 meets a connection that it kept. There, a kept
+ * connection is asked for by HTTP/2's other name, which finds it in order; should it have died
+ * meanwhile, the new one begins with HTTP/1.1's upgrade. A connection that is not known to be in
+ * order is never reused. */
+static bool version_and_reuse(struct exchange *exchange, const struct exchange_request *request)
+{
+    bool kept = strcmp(exchange->kept, request->endpoint) == 0;
+    long version = kept && exchange->reuse_broken ? CURL_HTTP_VERSION_2_0
+                                                  : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
+    return curl_easy_setopt(exchange->curl, CURLOPT_HTTP_VERSION, version) == CURLE_OK &&
+           curl_easy_setopt(exchange->curl, CURLOPT_FRESH_CONNECT, kept ? 0L : 1L) == CURLE_OK;
+}
+
 /* Sets everything that depends on the request. False: out of memory. */
 static bool prepare(struct exchange *exchange, const struct exchange_request *request,
                     const char *url, struct curl_slist *headers, struct reception *reception)
@@ -160,13 +175,11 @@ static bool prepare(struct exchange *exchange, const struct exchange_request *re
     good &= curl_easy_setopt(curl, CURLOPT_URL, url) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
-    good &= curl_easy_setopt(curl, CURLOPT_HTTP_VERSION,
-                             (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE) == CURLE_OK;
+    good &= version_and_reuse(exchange, request);
     good &= curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_NOPROXY, "*") == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK;
-    good &= curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, exchange->fresh ? 1L : 0L) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms) == CURLE_OK;
     good &= curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms) ==
             CURLE_OK;
@@ -216,7 +229,8 @@ void exchange_run(struct exchange *exchange, const struct exchange_request *requ
     answer.cause = answer.failure == EXCHANGE_NO_MEMORY ? "out of memory"
                    : reception.too_long                 ? "the answer is too long"
                                                         : curl_easy_strerror(code);
-    exchange->fresh = answer.failure == EXCHANGE_TIMEOUT;
+    snprintf(exchange->kept, sizeof(exchange->kept), "%s",
+             answer.failure == EXCHANGE_ANSWERED ? request->endpoint : "");
     if (answer.failure == EXCHANGE_ANSWERED) {
         curl_easy_getinfo(exchange->curl, CURLINFO_RESPONSE_CODE, &answer.status);
         read_headers(exchange->curl, &answer);
