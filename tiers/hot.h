@@ -8,7 +8,8 @@
  *
  * Admission is safe against races with the applier by tickets: a miss returns the ticket of the
  * key's stripe, each write to a stripe changes its ticket, and hot_admit refuses a stale one. So a
- * reader may look up the warm tier without a lock and still never bring back an old value.
+ * reader may look up the warm tier without a lock and still never bring back an old value, provided
+ * that the warm snapshot it reads begins after hot_get has returned the ticket.
  */
 #ifndef TIERS_HOT_H
 #define TIERS_HOT_H
@@ -30,7 +31,10 @@ struct hot_stats {
     uint64_t evictions;
 };
 
+/* 0, TIERS_NO_MEMORY or TIERS_INVALID (`shards` no power of two, or less than 16 KiB for each). */
 int hot_open(const struct hot_options *options, struct hot **ret_hot);
+
+/* Nobody may use it any more. Records still referenced stay valid. */
 void hot_close(struct hot *hot);
 
 enum hot_found { HOT_MISS, HOT_HIT, HOT_TOMBSTONE };
@@ -46,15 +50,17 @@ enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, 
                         size_t key_len, const struct tiers_record **ret_record);
 
 /* Applier. Makes `record` the key's current one, dirty and pinned, and evicts clean records if the
- * budget asks for it. Takes a reference of its own. 0 or TIERS_NO_MEMORY. */
+ * budget asks for it. Takes a reference of its own. 0, or TIERS_NO_MEMORY with nothing changed. */
 int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record);
 
-/* Any thread. Adds a clean record unless the key is present or the ticket is stale; true if added.
- * Takes a reference of its own. A record larger than a shard can hold is not added. */
+/* Any thread. Adds a clean record, no tombstone, unless the key is present or the ticket is stale;
+ * true if added. Takes a reference of its own. A record for which a shard has no room beside its
+ * dirty records is not added; nor is one when memory is short. */
 bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket);
 
 /* Mover, after `record` became durable in the warm tier: if it is still the key's current record it
- * turns clean (a tombstone is removed), else nothing happens. */
+ * turns clean (a tombstone is removed), else nothing happens. A record for which a shard has no
+ * room beside its dirty records is removed, too. */
 void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record);
 
 void hot_stats(struct hot *hot, struct hot_stats *ret_stats);

@@ -1,0 +1,449 @@
+/* The hot tier: see hot.h for what it promises.
+ *
+ * A key's hash chooses a shard, whose lock guards its table, its policy and its byte counts; the
+ * lock is held for one table operation and never while memory is copied or large blocks are freed.
+ * Whatever pushes a shard over its budget (a write, an admission, a cleaning that finds the shard
+ * over it) evicts clean entries, oldest in the policy's eyes first. Dirty entries are not in the
+ * policy and so are never named; they may exceed the budget, and the applier is held back
+ * elsewhere.
+ *
+ * Why a stale value never comes back. Let a reader miss at T0 (getting the ticket) and begin its
+ * warm snapshot after T0. Each write of the key is either before or after T0:
+ *  - before: the key was absent in hot at T0, so the entry of that write had left, and entries
+ *    leave only clean, or as cleaned tombstones: the write (or a later one) was durable in the warm
+ *    tier before T0, and the snapshot has it. Cleaning, therefore, need not change tickets.
+ *  - after: hot_write changed the stripe's ticket under the shard's lock, and hot_admit, which
+ *    compares tickets and inserts under the same lock, refuses. If the admission came first, it
+ *    brought the value that was current then, and the write replaces it.
+ * So what is admitted is the current version. That the snapshot begins after the miss is the
+ * reader's part of the bargain.
+ *
+ * Fails only for want of memory. Threads: see hot.h.
+ */
+#include "hot.h"
+
+#include "hot_table.h"
+#include "record.h"
+
+#include <assert.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICKET_STRIPES 256
+
+/* A call that must evict many (room for one large record) lets others in after so many. */
+#define EVICTIONS_PER_LOCK 64
+
+/* Shards want to be many, for threads not to meet, and yet hold the largest values. Small budgets
+ * split down to SHARD_BYTES_LOW; from SHARDS_ENOUGH on, shards grow to SHARD_BYTES_HIGH, which has
+ * room for TIERS_VALUE_BYTES_MAX; larger budgets have more of that size. */
+#define SHARD_BYTES_MIN  (16u << 10)
+#define SHARD_BYTES_LOW  (2u << 20)
+#define SHARD_BYTES_HIGH (32u << 20)
+#define SHARDS_ENOUGH    64
+#define SHARDS_MAX       65536
+
+struct hot_shard {
+    pthread_mutex_t lock;
+    struct hot_table table;
+    struct policy *policy;
+    uint64_t budget_bytes;
+    uint64_t bytes;       /* Everything: this struct, buckets, entries, records */
+    uint64_t clean_bytes; /* Of that, what the policy may evict */
+    uint64_t evictions;
+    uint64_t tickets[TICKET_STRIPES];
+} __attribute__((aligned(128))); /* Two lines: the processor fetches them in pairs */
+
+struct hot {
+    const struct policy_type *policy;
+    size_t n_shards;
+    struct hot_shard *shards;
+};
+
+/* Table, stripe and shard take disjoint bits of the hash. */
+static struct hot_shard *shard_of(const struct hot *hot, uint64_t hash)
+{
+    return &hot->shards[(hash >> 48) & (hot->n_shards - 1)];
+}
+
+static uint64_t *ticket_of(struct hot_shard *shard, uint64_t hash)
+{
+    return &shard->tickets[(hash >> 40) % TICKET_STRIPES];
+}
+
+static void shard_lock(struct hot_shard *shard)
+{
+    int result = pthread_mutex_lock(&shard->lock);
+    assert(result == 0);
+    (void)result;
+}
+
+static void shard_unlock(struct hot_shard *shard)
+{
+    int result = pthread_mutex_unlock(&shard->lock);
+    assert(result == 0);
+    (void)result;
+}
+
+/* ------------------------------------------------------------------------------------- entries */
+
+/* An entry of its own reference, in neither table nor policy. NULL: out of memory. */
+static struct hot_entry *entry_new(uint64_t hash, const struct tiers_record *record,
+                                   enum hot_entry_state state)
+{
+    struct hot_entry *entry = malloc(sizeof(*entry));
+    if (entry == NULL)
+        return NULL;
+    size_t entry_bytes = malloc_usable_size(entry) + RECORD_ALLOCATION_OVERHEAD_BYTES;
+    *entry = (struct hot_entry){
+        .node = {.key_hash = hash, .size = (uint32_t)entry_bytes + record->charge},
+        .record = record,
+        .state = state,
+    };
+    tiers_record_retain(record);
+    return entry;
+}
+
+static void entry_free(struct hot_entry *entry)
+{
+    tiers_record_release(entry->record);
+    free(entry);
+}
+
+static void entries_free(struct hot_entry *gone)
+{
+    while (gone != NULL) {
+        struct hot_entry *next = gone->chain;
+        assert(gone->state == HOT_GONE);
+        entry_free(gone);
+        gone = next;
+    }
+}
+
+static struct hot_entry *entry_of(struct policy_node *node)
+{
+    return (struct hot_entry *)((char *)node - offsetof(struct hot_entry, node));
+}
+
+/* ---------------------------------------------------------------- changes of a shard, lock held */
+
+static void shard_insert(struct hot_shard *shard, struct hot_entry *entry)
+{
+    uint64_t table_bytes = hot_table_bytes(&shard->table);
+
+    hot_table_insert(&shard->table, entry);
+    shard->bytes += hot_table_bytes(&shard->table) - table_bytes + entry->node.size;
+}
+
+/* Takes an entry that is not in the policy out of the table and puts it on the list `gone`. */
+static void shard_drop(struct hot_shard *shard, struct hot_entry *entry, struct hot_entry **gone)
+{
+    hot_table_remove(&shard->table, entry);
+    assert(shard->bytes >= entry->node.size);
+    shard->bytes -= entry->node.size;
+    entry->state = HOT_GONE;
+    entry->chain = *gone;
+    *gone = entry;
+}
+
+static void policy_enter(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry)
+{
+    entry->state = HOT_CLEAN;
+    shard->clean_bytes += entry->node.size;
+    hot->policy->insert(shard->policy, &entry->node);
+}
+
+static void policy_leave(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry,
+                         bool evicted)
+{
+    assert(entry->state == HOT_CLEAN && shard->clean_bytes >= entry->node.size);
+    hot->policy->remove(shard->policy, &entry->node, evicted);
+    shard->clean_bytes -= entry->node.size;
+}
+
+/* What no eviction can make room for: dirty entries, buckets, the shard itself. */
+static uint64_t shard_fixed_bytes(const struct hot_shard *shard)
+{
+    return shard->bytes - shard->clean_bytes;
+}
+
+/* Evicts until the budget is kept or nothing is evictable; true: it stopped before, for the sake of
+ * those who wait for the lock. */
+static bool shard_evict(const struct hot *hot, struct hot_shard *shard, struct hot_entry **gone)
+{
+    for (unsigned i = 0; shard->bytes > shard->budget_bytes; i++) {
+        struct policy_node *victim = hot->policy->victim(shard->policy);
+        if (victim == NULL)
+            return false;
+        if (i == EVICTIONS_PER_LOCK)
+            return true;
+        policy_leave(hot, shard, entry_of(victim), true);
+        shard_drop(shard, entry_of(victim), gone);
+        shard->evictions++;
+    }
+    return false;
+}
+
+/* Ends a critical section that changed the shard: back to the budget, unlock, and only then free
+ * what left, together with what is on the list `gone` already. */
+static void shard_settle(const struct hot *hot, struct hot_shard *shard, struct hot_entry *gone)
+{
+    while (shard_evict(hot, shard, &gone)) {
+        shard_unlock(shard);
+        entries_free(gone);
+        gone = NULL;
+        shard_lock(shard);
+    }
+    shard_unlock(shard);
+    entries_free(gone);
+}
+
+/* --------------------------------------------------------------------------- opening and closing
+ */
+
+static size_t shards_for(uint64_t bytes)
+{
+    uint64_t wanted = bytes / SHARD_BYTES_LOW;
+    size_t n = 1;
+
+    if (wanted > SHARDS_ENOUGH)
+        wanted = SHARDS_ENOUGH;
+    if (wanted < bytes / SHARD_BYTES_HIGH)
+        wanted = bytes / SHARD_BYTES_HIGH;
+    while (2 * n <= wanted && n < SHARDS_MAX)
+        n *= 2;
+    return n;
+}
+
+static int shard_open(struct hot_shard *shard, const struct policy_type *policy,
+                      uint64_t budget_bytes)
+{
+    pthread_mutexattr_t attributes;
+    int result = TIERS_NO_MEMORY;
+
+    memset(shard, 0, sizeof(*shard));
+    if (pthread_mutexattr_init(&attributes) != 0)
+        return TIERS_NO_MEMORY;
+    /* Sections are shorter than a sleep and a wake-up: spin a little first. */
+    if (pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP) != 0 ||
+        pthread_mutex_init(&shard->lock, &attributes) != 0)
+        goto out;
+    result = hot_table_open(&shard->table);
+    if (result != 0)
+        goto fail_table;
+    shard->policy = policy->create(budget_bytes);
+    if (shard->policy == NULL) {
+        result = TIERS_NO_MEMORY;
+        goto fail_policy;
+    }
+    shard->budget_bytes = budget_bytes;
+    shard->bytes = sizeof(*shard) + hot_table_bytes(&shard->table);
+    result = 0;
+    goto out;
+
+fail_policy:
+    hot_table_close(&shard->table, entry_free);
+fail_table:
+    pthread_mutex_destroy(&shard->lock);
+out:
+    pthread_mutexattr_destroy(&attributes);
+    return result;
+}
+
+static void shard_close(struct hot_shard *shard, const struct policy_type *policy)
+{
+    policy->destroy(shard->policy);
+    hot_table_close(&shard->table, entry_free);
+    pthread_mutex_destroy(&shard->lock);
+}
+
+int hot_open(const struct hot_options *options, struct hot **ret_hot)
+{
+    size_t n_shards = options->shards != 0 ? options->shards : shards_for(options->bytes);
+
+    if ((n_shards & (n_shards - 1)) != 0 || n_shards > SHARDS_MAX ||
+        options->bytes / n_shards < SHARD_BYTES_MIN)
+        return TIERS_INVALID;
+    struct hot *hot = calloc(1, sizeof(*hot));
+    if (hot == NULL)
+        return TIERS_NO_MEMORY;
+    hot->policy = options->policy;
+    hot->shards = aligned_alloc(_Alignof(struct hot_shard), n_shards * sizeof(struct hot_shard));
+    if (hot->shards == NULL) {
+        free(hot);
+        return TIERS_NO_MEMORY;
+    }
+    uint64_t shard_bytes = (options->bytes - sizeof(*hot)) / n_shards;
+    while (hot->n_shards < n_shards) {
+        int result = shard_open(&hot->shards[hot->n_shards], hot->policy, shard_bytes);
+        if (result != 0) {
+            hot_close(hot);
+            return result;
+        }
+        hot->n_shards++;
+    }
+    *ret_hot = hot;
+    return 0;
+}
+
+void hot_close(struct hot *hot)
+{
+    for (size_t i = 0; i < hot->n_shards; i++)
+        shard_close(&hot->shards[i], hot->policy);
+    free(hot->shards);
+    free(hot);
+}
+
+/* ------------------------------------------------------------------------------------ operations
+ */
+
+enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
+                       size_t key_len, const struct tiers_record **ret_record, uint64_t *ret_ticket)
+{
+    struct hot_shard *shard = shard_of(hot, hash);
+    enum hot_found found = HOT_HIT;
+
+    shard_lock(shard);
+    struct hot_entry *entry = hot_table_find(&shard->table, hash, space, key, key_len);
+    if (entry == NULL) {
+        *ret_ticket = *ticket_of(shard, hash);
+        found = HOT_MISS;
+    } else if (entry->record->tombstone) {
+        found = HOT_TOMBSTONE;
+    } else {
+        if (entry->state == HOT_CLEAN)
+            hot->policy->hit(shard->policy, &entry->node);
+        tiers_record_retain(entry->record);
+        *ret_record = entry->record;
+    }
+    shard_unlock(shard);
+    return found;
+}
+
+enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
+                        size_t key_len, const struct tiers_record **ret_record)
+{
+    struct hot_shard *shard = shard_of(hot, hash);
+    enum hot_found found = HOT_MISS;
+
+    shard_lock(shard);
+    struct hot_entry *entry = hot_table_find(&shard->table, hash, space, key, key_len);
+    if (entry != NULL) {
+        found = entry->record->tombstone ? HOT_TOMBSTONE : HOT_HIT;
+        tiers_record_retain(entry->record);
+        *ret_record = entry->record;
+    }
+    shard_unlock(shard);
+    return found;
+}
+
+/* Puts `record` in place of the entry's, which it returns for the caller to release. */
+static const struct tiers_record *shard_replace(const struct hot *hot, struct hot_shard *shard,
+                                                struct hot_entry *entry,
+                                                const struct tiers_record *record)
+{
+    const struct tiers_record *replaced = entry->record;
+
+    if (entry->state == HOT_CLEAN)
+        policy_leave(hot, shard, entry, false);
+    entry->state = HOT_DIRTY;
+    shard->bytes -= entry->node.size;
+    entry->node.size = entry->node.size - replaced->charge + record->charge;
+    shard->bytes += entry->node.size;
+    tiers_record_retain(record);
+    entry->record = record;
+    return replaced;
+}
+
+int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
+{
+    struct hot_shard *shard = shard_of(hot, hash);
+    const struct tiers_record *replaced = NULL;
+
+    shard_lock(shard);
+    struct hot_entry *entry = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
+                                             tiers_record_key(record), record->key_len);
+    if (entry != NULL) {
+        replaced = shard_replace(hot, shard, entry, record);
+    } else {
+        entry = entry_new(hash, record, HOT_DIRTY);
+        if (entry == NULL) {
+            shard_unlock(shard);
+            return TIERS_NO_MEMORY;
+        }
+        shard_insert(shard, entry);
+    }
+    ++*ticket_of(shard, hash);
+    shard_settle(hot, shard, NULL);
+    if (replaced != NULL)
+        tiers_record_release(replaced);
+    return 0;
+}
+
+bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket)
+{
+    struct hot_shard *shard = shard_of(hot, hash);
+    bool admitted = false;
+    struct hot_entry *gone = NULL;
+
+    assert(!record->tombstone);
+    struct hot_entry *entry = entry_new(hash, record, HOT_GONE);
+    if (entry == NULL)
+        return false;
+    shard_lock(shard);
+    /* Were it inserted without room beside the dirty entries, it would evict all others and then
+     * itself. */
+    if (ticket != *ticket_of(shard, hash) ||
+        shard_fixed_bytes(shard) + entry->node.size > shard->budget_bytes ||
+        hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
+                       tiers_record_key(record), record->key_len) != NULL) {
+        gone = entry;
+    } else {
+        shard_insert(shard, entry);
+        policy_enter(hot, shard, entry);
+        admitted = true;
+    }
+    shard_settle(hot, shard, gone);
+    return admitted;
+}
+
+void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record)
+{
+    struct hot_shard *shard = shard_of(hot, hash);
+    struct hot_entry *gone = NULL;
+
+    shard_lock(shard);
+    struct hot_entry *entry = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
+                                             tiers_record_key(record), record->key_len);
+    if (entry == NULL || entry->record != record || entry->state != HOT_DIRTY) {
+        shard_unlock(shard);
+        return;
+    }
+    if (record->tombstone) {
+        shard_drop(shard, entry, &gone);
+    } else if (shard_fixed_bytes(shard) > shard->budget_bytes) {
+        /* It would not fit even alone beside the other dirty entries. */
+        shard_drop(shard, entry, &gone);
+        shard->evictions++;
+    } else {
+        policy_enter(hot, shard, entry);
+    }
+    shard_settle(hot, shard, gone);
+}
+
+void hot_stats(struct hot *hot, struct hot_stats *ret_stats)
+{
+    struct hot_stats stats = {.bytes = sizeof(*hot)};
+
+    for (size_t i = 0; i < hot->n_shards; i++) {
+        struct hot_shard *shard = &hot->shards[i];
+        shard_lock(shard);
+        stats.bytes += shard->bytes;
+        stats.keys += shard->table.n;
+        stats.evictions += shard->evictions;
+        shard_unlock(shard);
+    }
+    *ret_stats = stats;
+}
