@@ -26,12 +26,14 @@ struct dirty_generation {
 int dirty_open(struct dirty **ret_dirty);
 void dirty_close(struct dirty *dirty);
 
-/* Applier. Takes a reference of its own. 0 or TIERS_NO_MEMORY. */
+/* Applier. Takes a reference of its own. 0, or TIERS_NO_MEMORY with the records as before. */
 int dirty_add(struct dirty *dirty, uint64_t hash, const struct tiers_record *record,
               uint64_t now_ms);
 
 /* Applier (or the mover while the applier is kept out): closes the active generation, if it has
- * records or the position's index has moved, and queues it. */
+ * records or the position's index has moved since the last one, and queues it. So a generation may
+ * be empty: it moves the durable position over entries that changed nothing. The index never goes
+ * back. 0, or TIERS_NO_MEMORY with nothing changed. */
 int dirty_freeze(struct dirty *dirty, const struct tiers_position *position);
 
 /* Bytes and age of the active generation. Applier. */
