@@ -1,9 +1,10 @@
 /* Heat: how often a key was accessed lately, for every key of the store, in constant memory.
  *
- * A count-min sketch (Cormode, Muthukrishnan 2005) of 4-bit-saturating counters with conservative
- * update, all halved after a fixed number of increments (the aging of TinyLFU, Einziger et al.
- * 2017), so that an old hit fades. Never an under-estimate between two halvings. Relaxed atomics:
- * any thread may call any function; a lost increment is harmless.
+ * A count-min sketch (Cormode, Muthukrishnan 2005) of 4-bit saturating counters with conservative
+ * update. Each counter is halved once in ten accesses per counter of the sketch (the aging of
+ * TinyLFU, Einziger et al. 2017), so that an old hit fades; the halvings are spread evenly over the
+ * accesses, none pays for all. Up to HEAT_MAX never an under-estimate between two halvings, unless
+ * threads race for a counter: any thread may call any function, and a lost increment is harmless.
  */
 #ifndef TIERS_HEAT_H
 #define TIERS_HEAT_H
@@ -15,7 +16,8 @@
 
 struct heat;
 
-/* `counters` is rounded up to a power of two; a byte holds two. NULL: out of memory. */
+/* `counters` is rounded up to a power of two, at least 128; a byte holds two. NULL: out of memory.
+ */
 struct heat *heat_new(size_t counters);
 void heat_free(struct heat *heat);
 
