@@ -3,6 +3,7 @@
  *
  * Precedence: --flag, then TIERKV_FLAG in the environment, then the YAML file (--config), then the
  * default. Names are those of the table with - for _ in flags and upper case in the environment.
+ * An empty environment variable counts as not set.
  */
 #ifndef TIERKV_CONFIG_H
 #define TIERKV_CONFIG_H
@@ -12,9 +13,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* X(type, field, default as text, least, most, help). Types: text, u64 (plain), bytes (takes KiB,
- * MiB, GiB suffixes), ms (takes ms, s, m suffixes), flag, choice (help begins with the choices in
- * braces). */
+/* X(type, field, default as text, least, most, help). Types: text (least and most bound its
+ * length), u64 (plain), bytes (takes KiB, MiB, GiB, TiB suffixes), ms (takes ms, s, m, h suffixes),
+ * flag (true or false), choice (help begins with the choices in braces). */
 #define CONFIG_TABLE(X)                                                                            \
     X(text, data_dir, "", 0, 4096, "directory of this node's state (required)")                    \
     X(text, cold_dir, "", 0, 4096, "directory of the cold tier; empty: DATA_DIR/cold")             \
@@ -60,6 +61,21 @@
     X(choice, log_level, "info", 0, 0, "{debug,info,warning,error} least level that is logged")    \
     X(choice, log_format, "logfmt", 0, 0, "{logfmt,json} form of log lines")
 
+enum config_setting {
+#define X(type, field, text, least, most, help) CONFIG_SETTING_##field,
+    CONFIG_TABLE(X)
+#undef X
+        CONFIG_SETTINGS_N
+};
+
+enum config_source {
+    CONFIG_FROM_DEFAULT,
+    CONFIG_FROM_FILE,
+    CONFIG_FROM_ENVIRONMENT,
+    CONFIG_FROM_FLAG
+};
+
+/* After config_load no text is NULL. */
 struct config {
 #define CONFIG_FIELD_text(field)                char *field;
 #define CONFIG_FIELD_choice(field)              char *field;
@@ -70,12 +86,15 @@ struct config {
 #define X(type, field, text, least, most, help) CONFIG_FIELD_##type(field)
     CONFIG_TABLE(X)
 #undef X
+    enum config_source sources[CONFIG_SETTINGS_N];
 };
 
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION, CONFIG_PRINT };
 
-/* Reads and checks everything. On failure (-1) error_text is one line that names the setting, where
- * it came from and what is allowed. `config` must be closed in either case. */
+/* Reads and checks everything, relations between settings included. On failure (-1) error_text is
+ * one line that names the setting, where it came from and what is allowed. `config` must be closed
+ * in either case. With CONFIG_HELP and CONFIG_VERSION nothing is read and `config` is empty; with
+ * CONFIG_PRINT data_dir may be missing. */
 int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
                 char *error_text, size_t error_text_size);
 void config_close(struct config *config);

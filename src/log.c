@@ -6,6 +6,8 @@
  * start: whatever does not fit, the line ends properly. */
 #include "log.h"
 
+#include "utf8.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,35 +57,6 @@ static void line_add(struct line *line, const char *bytes, size_t n)
     line->length += n;
 }
 
-/* Length of the valid UTF-8 sequence that starts the text, or 0. The end of the text is a NUL,
- * which is no continuation byte. */
-static size_t utf8_length(const unsigned char *text)
-{
-    unsigned char first = text[0];
-    size_t length = 0;
-    if (first < 0x80)
-        length = 1;
-    else if (first >= 0xc2 && first < 0xe0)
-        length = 2;
-    else if (first >= 0xe0 && first < 0xf0)
-        length = 3;
-    else if (first >= 0xf0 && first < 0xf5)
-        length = 4;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (first == 0xe0 && text[1] < 0xa0) || (first == 0xf0 && text[1] < 0x90);
-    bool surrogate = first == 0xed && text[1] >= 0xa0;
-    bool too_high = first == 0xf4 && text[1] >= 0x90;
-    return overlong || surrogate || too_high ? 0 : length;
-}
-
-/* U+0000 to U+001F, U+007F to U+009F: what could move a terminal's cursor. */
-static bool is_control(const unsigned char *text)
-{
-    return text[0] < 0x20 || text[0] == 0x7f || (text[0] == 0xc2 && text[1] < 0xa0);
-}
-
 static void line_add_escaped(struct line *line, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
@@ -100,7 +73,7 @@ static void line_add_escaped(struct line *line, const char *text)
             line_add(line, "\\n", 2);
         } else if (*at == '\t') {
             line_add(line, "\\t", 2);
-        } else if (is_control(at)) {
+        } else if (utf8_is_control(at)) {
             snprintf(escape, sizeof(escape), "\\u%04x", length == 1 ? at[0] : at[1]);
             line_add(line, escape, 6);
         } else {
@@ -116,7 +89,8 @@ static bool needs_quotes(const char *text)
         return true;
     for (const unsigned char *at = (const unsigned char *)text; *at != '\0';) {
         size_t length = utf8_length(at);
-        if (length == 0 || *at == ' ' || *at == '"' || *at == '=' || *at == '\\' || is_control(at))
+        if (length == 0 || *at == ' ' || *at == '"' || *at == '=' || *at == '\\' ||
+            utf8_is_control(at))
             return true;
         at += length;
     }
