@@ -33,20 +33,28 @@ struct cold_options {
 
 /* The segments that the index knows. Other segment files in the directory are leftovers of a crash
  * and are deleted; a known one that is missing or shorter than `bytes` is TIERS_CORRUPT. New
- * segments get ids from next_id on. */
+ * segments get ids from next_id on (or from above the highest known one). */
 struct cold_known {
     uint64_t id;
     uint64_t bytes;
 };
+
+/* The directory is created if absent (not its parents). On failure `error_text` (may be NULL) gets
+ * one sentence that names the file and the cause; TIERS_VERSION, TIERS_ACCESS, TIERS_IO and
+ * TIERS_NO_MEMORY besides, io_uring being forbidden included. A refused open deletes nothing. */
 int cold_open(const struct cold_options *options, const struct cold_known *known, size_t n_known,
               uint64_t next_id, struct cold **ret_cold, char *error_text, size_t error_text_size);
+/* Abandons what was appended since the last cold_sync. All readers must be closed before. */
 void cold_close(struct cold *cold);
 
 /* ---- Mover ---- */
 
 /* Buffers one record (writing out full buffers) and names its future location. The value is
- * compressed with zstd when that pays. 0, TIERS_NO_SPACE, TIERS_IO. After an error the records
- * since the last successful cold_sync are void: call cold_abandon. */
+ * compressed with zstd when that pays. Key, meta and value are copied. 0, TIERS_NO_SPACE, TIERS_IO,
+ * TIERS_ACCESS or TIERS_NO_MEMORY (out of memory or descriptors). After one of these errors the
+ * records since the last successful cold_sync are void: call cold_abandon; until then a failed
+ * write is repeated. TIERS_BUSY: cold_sync first (see there). TIERS_INVALID: a size is out of its
+ * range; nothing was done. TIERS_STOPPED: an fsync failed before, for good. */
 int cold_append(struct cold *cold, enum tiers_space space, const void *key, size_t key_len,
                 const struct tiers_meta *meta, const void *value, size_t value_len,
                 struct cold_location *ret_location);
@@ -54,21 +62,32 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
 /* After it returns 0 every location handed out is durable. `touched` receives the ids and sizes of
  * the segments that grew since the last sync (at most *n in, count out; a sync covers at most
  * COLD_TOUCHED_MAX segments, beyond that cold_append answers TIERS_BUSY: sync first). After a
- * failed fsync (TIERS_IO) the engine must stop. */
+ * failed fsync (TIERS_IO) the engine must stop: everything answers TIERS_STOPPED from then on.
+ * Other failures are those of cold_append. With nothing to sync it is 0 and *n is 0. Sealed
+ * segments that had grown are durable and their locations final, like the active one's. */
 #define COLD_TOUCHED_MAX 64
 int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n);
 
 /* Gives up what was appended since the last cold_sync: seals the active segment at its last synced
- * size (deleting it if nothing of it was ever synced). */
+ * size, and deletes the segments of which nothing was ever synced. What was synced stays readable,
+ * and appending may go on (unless an fsync had failed). */
 void cold_abandon(struct cold *cold);
 
 /* True while the segment is the one being appended to. */
 bool cold_segment_active(const struct cold *cold, uint64_t id);
+/* Unlinks the segment's file and makes that durable. The index must no longer name it. Reads under
+ * way complete, later ones get TIERS_STALE. An unknown id is ignored. */
 void cold_segment_delete(struct cold *cold, uint64_t id);
 
+/* One sentence, naming file and cause, on the last failure of a function of this section. Valid
+ * until the next failure; "" before the first one. */
+const char *cold_error_text(const struct cold *cold);
+
 /* Reads a sealed segment from its start in large sequential reads and calls `each` for each record;
- * stops at a non-zero result and returns it. TIERS_CORRUPT names the offset in the event log.
- * Pointers are valid during the call. */
+ * stops at a non-zero result and returns it. TIERS_CORRUPT: cold_error_text names the file and the
+ * offset. TIERS_STALE: no such segment. TIERS_INVALID: it is the active one. TIERS_VERSION,
+ * TIERS_IO, TIERS_NO_MEMORY. Pointers are valid during the call; `each` may append, sync and
+ * delete, but not scan. */
 struct cold_item {
     struct cold_location location;
     enum tiers_space space;
@@ -87,16 +106,20 @@ uint64_t cold_segments(const struct cold *cold); /* Any thread */
 /* ---- Readers: one thread each ---- */
 
 /* Completion of one read: `item` (NULL unless status is 0) is valid during the call. TIERS_CORRUPT:
- * checksum, key or revision did not match what was asked for. */
+ * checksum, key or revision did not match what was asked for. TIERS_IO, TIERS_NO_MEMORY. It may
+ * submit to the reader, but not reap or wait. */
 typedef void (*cold_read_done)(void *owner, int status, const struct cold_item *item);
 
+/* `event_fd` is borrowed; -1: none, for a caller who only waits. The reader never reads from it:
+ * read it empty before cold_reader_reap. */
 int cold_reader_open(struct cold *cold, int event_fd, struct cold_reader **ret_reader);
 /* Waits for the reads under way; their `done` is called with TIERS_STOPPED. */
 void cold_reader_close(struct cold_reader *reader);
 
-/* Starts a read; event_fd gets readable when it completes. 0; TIERS_BUSY: depth reached;
- * TIERS_STALE: the segment is gone (compacted): look the key up again; TIERS_IO. The key is
- * borrowed until done. */
+/* Starts a read of a record that was synced; event_fd gets readable when it completes. 0;
+ * TIERS_BUSY: the depth, or the limit of 64 MiB under way, is reached; TIERS_STALE: the segment is
+ * gone (compacted): look the key up again; TIERS_CORRUPT: the location cannot be; TIERS_NO_MEMORY
+ * (out of memory or descriptors); TIERS_ACCESS; TIERS_IO. The key is borrowed until done. */
 int cold_reader_submit(struct cold_reader *reader, const struct cold_location *location,
                        enum tiers_space space, const void *key, size_t key_len,
                        uint64_t mod_revision, cold_read_done done, void *owner);

@@ -1,0 +1,501 @@
+/* Asynchronous reads of the cold tier: the right record or an error, never anything else, however
+ * deep the queue and whatever the mover does meanwhile. */
+#include "unit/tiers/cold_fixture.h"
+
+#include "cold_files.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+
+#define N_SAMPLES 300
+
+static struct cold_reader *reader_open(struct fixture *f)
+{
+    struct cold_reader *reader = NULL;
+    assert_int_equal(cold_reader_open(f->cold, -1, &reader), 0);
+    return reader;
+}
+
+/* Samples that are appended and synced. */
+static struct sample *samples_store(struct fixture *f, size_t n)
+{
+    struct sample *samples = samples_make(n, &f->random);
+    for (size_t i = 0; i < n; i++) {
+        append(f, &samples[i]);
+        if (i % 50 == 49)
+            sync_all(f);
+    }
+    sync_all(f);
+    return samples;
+}
+
+static void reads_at_full_depth_in_random_order_are_all_right(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, N_SAMPLES);
+    struct cold_reader *reader = reader_open(f);
+    struct answer *answers = calloc(4 * N_SAMPLES, sizeof *answers);
+    assert_non_null(answers);
+    bool was_busy = false;
+    for (size_t i = 0; i < (size_t)4 * N_SAMPLES; i++) {
+        const struct sample *sample = &samples[random_next(&f->random) % N_SAMPLES];
+        int status;
+        while ((status = submit(reader, sample, &answers[i])) == TIERS_BUSY) {
+            was_busy = true;
+            assert_true(cold_reader_wait(reader) > 0);
+        }
+        assert_int_equal(status, 0);
+    }
+    while (cold_reader_wait(reader) > 0)
+        ;
+    assert_true(was_busy);
+    for (size_t i = 0; i < (size_t)4 * N_SAMPLES; i++) {
+        assert_int_equal(answers[i].status, 0);
+        assert_true(answers[i].equal);
+    }
+    assert_int_equal(cold_reader_reap(reader), 0);
+    cold_reader_close(reader);
+    free(answers);
+    samples_free(samples, N_SAMPLES);
+}
+
+static void beyond_the_depth_a_reader_is_busy(void **state)
+{
+    struct fixture *f = *state;
+    f->options.read_depth = 2;
+    fixture_reopen(f);
+    struct sample *samples = samples_store(f, 3);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[3];
+    assert_int_equal(submit(reader, &samples[0], &answers[0]), 0);
+    assert_int_equal(submit(reader, &samples[1], &answers[1]), 0);
+    assert_int_equal(submit(reader, &samples[2], &answers[2]), TIERS_BUSY);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    assert_int_equal(submit(reader, &samples[2], &answers[2]), 0);
+    assert_int_equal(cold_reader_wait(reader), 1);
+    assert_true(answers[0].equal && answers[1].equal && answers[2].equal);
+    cold_reader_close(reader);
+    samples_free(samples, 3);
+}
+
+static void the_bytes_under_way_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct sample sample;
+    sample_make(&sample, &f->random, 5, TIERS_VALUE_BYTES_MAX);
+    random_fill(&f->random, sample.value, sample.value_len);
+    append(f, &sample);
+    sync_all(f);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[5];
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(submit(reader, &sample, &answers[i]), 0);
+    assert_int_equal(submit(reader, &sample, &answers[3]), TIERS_BUSY);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    for (size_t i = 0; i < 3; i++)
+        assert_true(answers[i].equal);
+    assert_int_equal(read_status(reader, &sample), 0);
+    cold_reader_close(reader);
+    free(sample.value);
+}
+
+static void completion_makes_the_eventfd_readable(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = NULL;
+    int event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    assert_true(event_fd >= 0);
+    assert_int_equal(cold_reader_open(f->cold, event_fd, &reader), 0);
+    struct answer answer;
+    assert_int_equal(submit(reader, &samples[0], &answer), 0);
+    while (answer.status == 1) {
+        struct pollfd poll_fd = {.fd = event_fd, .events = POLLIN};
+        assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+        uint64_t signals;
+        assert_int_equal(read(event_fd, &signals, sizeof signals), sizeof signals);
+        (void)cold_reader_reap(reader);
+    }
+    assert_true(answer.equal);
+    cold_reader_close(reader);
+    close(event_fd);
+    samples_free(samples, 1);
+}
+
+struct chain {
+    struct cold_reader *reader;
+    const struct sample *samples;
+    size_t next;
+    size_t right;
+};
+
+static void chain_next(void *owner, int status, const struct cold_item *item)
+{
+    struct chain *chain = owner;
+    if (status == 0 && sample_equals(&chain->samples[chain->next], item))
+        chain->right++;
+    if (++chain->next == N_SAMPLES)
+        return;
+    const struct sample *sample = &chain->samples[chain->next];
+    if (cold_reader_submit(chain->reader, &sample->location, sample->space, sample->key,
+                           sample->key_len, sample->meta.mod_revision, chain_next, chain) != 0)
+        chain->next = N_SAMPLES;
+}
+
+static void a_completion_may_start_the_next_read_even_at_depth_one(void **state)
+{
+    struct fixture *f = *state;
+    f->options.read_depth = 1;
+    fixture_reopen(f);
+    struct sample *samples = samples_store(f, N_SAMPLES);
+    struct chain chain = {.reader = reader_open(f), .samples = samples};
+    assert_int_equal(cold_reader_submit(chain.reader, &samples[0].location, samples[0].space,
+                                        samples[0].key, samples[0].key_len,
+                                        samples[0].meta.mod_revision, chain_next, &chain),
+                     0);
+    while (cold_reader_wait(chain.reader) > 0)
+        ;
+    assert_int_equal(chain.right, N_SAMPLES);
+    cold_reader_close(chain.reader);
+    samples_free(samples, N_SAMPLES);
+}
+
+/* ---- Deleting and closing ---- */
+
+static void a_read_under_way_outlives_the_deletion_of_its_segment(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answer;
+    assert_int_equal(submit(reader, &samples[0], &answer), 0);
+    cold_segment_delete(f->cold, samples[0].location.segment);
+    assert_false(segment_exists(f, samples[0].location.segment));
+    while (cold_reader_wait(reader) > 0)
+        ;
+    assert_int_equal(answer.status, 0);
+    assert_true(answer.equal);
+    assert_int_equal(submit(reader, &samples[0], &answer), TIERS_STALE);
+    cold_reader_close(reader);
+    samples_free(samples, 1);
+}
+
+static void closing_answers_reads_under_way_with_stopped(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 10);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[10];
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(submit(reader, &samples[i], &answers[i]), 0);
+    cold_reader_close(reader);
+    for (size_t i = 0; i < 10; i++)
+        assert_int_equal(answers[i].status, TIERS_STOPPED);
+    samples_free(samples, 10);
+}
+
+static unsigned descriptors_open(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    assert_non_null(directory);
+    unsigned n = 0;
+    while (readdir(directory) != NULL)
+        n++;
+    closedir(directory);
+    return n;
+}
+
+static void open_descriptors_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    f->options.segment_bytes = 1;
+    fixture_reopen(f);
+    enum { N = COLD_DESCRIPTORS_MAX + 60 };
+    struct sample *samples = calloc(N, sizeof *samples);
+    assert_non_null(samples);
+    for (size_t i = 0; i < N; i++) {
+        sample_make(&samples[i], &f->random, 10, 100);
+        append(f, &samples[i]);
+        if (i % COLD_TOUCHED_MAX == COLD_TOUCHED_MAX - 1)
+            sync_all(f);
+    }
+    sync_all(f);
+    struct cold_reader *reader = reader_open(f);
+    unsigned before = descriptors_open();
+    for (size_t i = 0; i < (size_t)3 * N; i++)
+        assert_int_equal(read_status(reader, &samples[random_next(&f->random) % N]), 0);
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(read_status(reader, &samples[i]), 0);
+    assert_int_equal(descriptors_open(), before + COLD_DESCRIPTORS_MAX);
+    cold_reader_close(reader);
+    samples_free(samples, N);
+}
+
+/* ---- Damage ---- */
+
+static void a_bit_flipped_on_disk_is_never_a_wrong_value(void **state)
+{
+    struct fixture *f = *state;
+    f->options.direct_io = false;
+    fixture_reopen(f);
+    for (int compressible = 0; compressible < 2; compressible++) {
+        struct sample sample;
+        sample_make(&sample, &f->random, 9, 300);
+        if (compressible)
+            memset(sample.value, 'y', 300);
+        else
+            random_fill(&f->random, sample.value, 300);
+        append(f, &sample);
+        sync_all(f);
+        struct cold_reader *reader = reader_open(f);
+        char path[1024];
+        segment_path(f, sample.location.segment, path);
+        for (uint64_t i = 0; i < sample.location.bytes; i++) {
+            unsigned char bits = (unsigned char)(1u << (random_next(&f->random) % 8));
+            file_flip(path, sample.location.offset + i, bits);
+            assert_int_equal(read_status(reader, &sample), TIERS_CORRUPT);
+            file_flip(path, sample.location.offset + i, bits);
+        }
+        assert_int_equal(read_status(reader, &sample), 0);
+        cold_reader_close(reader);
+        free(sample.value);
+    }
+}
+
+static void another_record_than_asked_for_is_damage(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = reader_open(f);
+    struct sample other = samples[0];
+    other.meta.mod_revision++;
+    assert_int_equal(read_status(reader, &other), TIERS_CORRUPT);
+    other = samples[0];
+    other.key[0] ^= 1;
+    assert_int_equal(read_status(reader, &other), TIERS_CORRUPT);
+    other = samples[0];
+    other.key_len--;
+    assert_int_equal(read_status(reader, &other), TIERS_CORRUPT);
+    other = samples[0];
+    other.space = other.space == TIERS_SPACE_USER ? TIERS_SPACE_SYSTEM : TIERS_SPACE_USER;
+    assert_int_equal(read_status(reader, &other), TIERS_CORRUPT);
+    assert_int_equal(read_status(reader, &samples[0]), 0);
+    cold_reader_close(reader);
+    samples_free(samples, 1);
+}
+
+static void an_impossible_location_is_damage(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = reader_open(f);
+    const struct cold_location right = samples[0].location;
+    const struct cold_location wrong[] = {
+        {right.segment, 0, right.bytes},
+        {right.segment, right.offset, 0},
+        {right.segment, right.offset, UINT32_MAX},
+        {right.segment, right.offset, right.bytes + 8},
+        {right.segment, right.offset + 8, right.bytes},
+        {right.segment, UINT64_MAX, right.bytes},
+        {right.segment, UINT64_MAX - right.bytes + 1, right.bytes},
+        {right.segment, right.offset + (1u << 30), right.bytes},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct sample sample = samples[0];
+        sample.location = wrong[i];
+        assert_int_equal(read_status(reader, &sample), TIERS_CORRUPT);
+    }
+    cold_reader_close(reader);
+    samples_free(samples, 1);
+}
+
+static void a_file_cut_behind_our_back_is_damage(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = reader_open(f);
+    char path[1024];
+    segment_path(f, samples[0].location.segment, path);
+    assert_int_equal(truncate(path, COLD_BLOCK_BYTES), 0);
+    assert_int_equal(read_status(reader, &samples[0]), TIERS_CORRUPT);
+    cold_reader_close(reader);
+    samples_free(samples, 1);
+}
+
+/* ---- Faults ---- */
+
+static void short_and_interrupted_reads_are_continued(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, N_SAMPLES);
+    struct cold_reader *reader = reader_open(f);
+    struct fault faults[] = {
+        {.kind = URING_READ, .first = 1, .times = 50, .length = 4096},
+        {.kind = URING_READ, .first = 1, .times = 50, .length = 100},
+        {.kind = URING_READ, .first = 1, .times = 50, .result = -EAGAIN},
+        {.kind = URING_READ, .first = 1, .times = 50, .result = -EINTR},
+        {.kind = URING_READ, .first = 1, .times = 1, .result = -EINVAL},
+    };
+    for (size_t k = 0; k < sizeof faults / sizeof *faults; k++) {
+        fault_set(&faults[k]);
+        for (size_t i = 0; i < N_SAMPLES; i++)
+            assert_int_equal(read_status(reader, &samples[i]), 0);
+        uring_faults_set(NULL);
+    }
+    cold_reader_close(reader);
+    samples_free(samples, N_SAMPLES);
+}
+
+static void a_failed_read_is_reported_and_harms_no_other(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 3);
+    struct cold_reader *reader = reader_open(f);
+    struct fault fault = {.kind = URING_READ, .first = 2, .times = 1, .result = -EIO};
+    fault_set(&fault);
+    struct answer answers[3];
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(submit(reader, &samples[i], &answers[i]), 0);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    assert_true(answers[0].equal && answers[2].equal);
+    assert_int_equal(answers[1].status, TIERS_IO);
+    cold_reader_close(reader);
+    samples_free(samples, 3);
+}
+
+/* ---- Threads ---- */
+
+#define N_THREADS 3
+#define N_SHARED  400
+
+struct shared {
+    struct fixture *f;
+    struct sample *samples;
+    _Atomic size_t synced;  /* Samples below are durable */
+    _Atomic size_t deleted; /* Samples below may be gone */
+    _Atomic bool finished;
+    _Atomic unsigned wrong;
+    _Atomic unsigned right;
+};
+
+struct thread_read {
+    struct shared *shared;
+    const struct sample *sample;
+    size_t index;
+};
+
+static void thread_read_done(void *owner, int status, const struct cold_item *item)
+{
+    struct thread_read *read = owner;
+    if (status == 0 && sample_equals(read->sample, item))
+        atomic_fetch_add(&read->shared->right, 1);
+    else
+        atomic_fetch_add(&read->shared->wrong, 1);
+    read->sample = NULL;
+}
+
+static void *read_until_finished(void *context)
+{
+    struct shared *shared = context;
+    struct cold_reader *reader = NULL;
+    if (cold_reader_open(shared->f->cold, -1, &reader) != 0) {
+        atomic_fetch_add(&shared->wrong, 1);
+        return NULL;
+    }
+    struct thread_read reads[8] = {0};
+    uint64_t random = (uintptr_t)&reads;
+    while (!atomic_load(&shared->finished)) {
+        size_t synced = atomic_load(&shared->synced);
+        for (size_t i = 0; i < 8 && synced > 0; i++) {
+            if (reads[i].sample != NULL)
+                continue;
+            size_t index = random_next(&random) % synced;
+            const struct sample *sample = &shared->samples[index];
+            reads[i] = (struct thread_read){.shared = shared, .sample = sample, .index = index};
+            int status = cold_reader_submit(reader, &sample->location, sample->space, sample->key,
+                                            sample->key_len, sample->meta.mod_revision,
+                                            thread_read_done, &reads[i]);
+            if (status == 0)
+                continue;
+            reads[i].sample = NULL;
+            if (status != TIERS_STALE || index >= atomic_load(&shared->deleted))
+                atomic_fetch_add(&shared->wrong, 1);
+        }
+        if (cold_reader_wait(reader) == 0)
+            sched_yield();
+    }
+    while (cold_reader_wait(reader) > 0)
+        ;
+    cold_reader_close(reader);
+    return NULL;
+}
+
+/* Deletes all segments but the last few, as a mover does after compaction. */
+static void delete_old_segments(struct shared *shared, size_t below)
+{
+    size_t keep = shared->samples[below].location.segment;
+    size_t first_kept = 0;
+    while (shared->samples[first_kept].location.segment < keep)
+        first_kept++;
+    atomic_store(&shared->deleted, first_kept);
+    for (size_t i = 0; i < shared->f->n_known; i++)
+        if (shared->f->known[i].id < keep)
+            cold_segment_delete(shared->f->cold, shared->f->known[i].id);
+}
+
+static void readers_see_only_right_records_while_the_mover_works(void **state)
+{
+    struct fixture *f = *state;
+    f->options.segment_bytes = 400000;
+    fixture_reopen(f);
+    struct shared shared = {.f = f, .samples = samples_make(N_SHARED, &f->random)};
+    pthread_t threads[N_THREADS];
+    for (size_t i = 0; i < N_THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_until_finished, &shared), 0);
+    for (size_t i = 0; i < N_SHARED; i++) {
+        append(f, &shared.samples[i]);
+        if (i % 20 != 19)
+            continue;
+        sync_all(f);
+        atomic_store(&shared.synced, i + 1);
+        if (i % 100 == 99)
+            delete_old_segments(&shared, i / 2);
+    }
+    /* The readers get to see the final state too. */
+    unsigned enough = atomic_load(&shared.right) + 200;
+    while (atomic_load(&shared.right) < enough && atomic_load(&shared.wrong) == 0)
+        sched_yield();
+    atomic_store(&shared.finished, true);
+    for (size_t i = 0; i < N_THREADS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(atomic_load(&shared.wrong), 0);
+    samples_free(shared.samples, N_SHARED);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_set_up, fixture_tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(reads_at_full_depth_in_random_order_are_all_right),
+        TEST(beyond_the_depth_a_reader_is_busy),
+        TEST(the_bytes_under_way_are_bounded),
+        TEST(completion_makes_the_eventfd_readable),
+        TEST(a_completion_may_start_the_next_read_even_at_depth_one),
+        TEST(a_read_under_way_outlives_the_deletion_of_its_segment),
+        TEST(closing_answers_reads_under_way_with_stopped),
+        TEST(open_descriptors_are_bounded),
+        TEST(a_bit_flipped_on_disk_is_never_a_wrong_value),
+        TEST(another_record_than_asked_for_is_damage),
+        TEST(an_impossible_location_is_damage),
+        TEST(a_file_cut_behind_our_back_is_damage),
+        TEST(short_and_interrupted_reads_are_continued),
+        TEST(a_failed_read_is_reported_and_harms_no_other),
+        TEST(readers_see_only_right_records_while_the_mover_works),
+    };
+    return cmocka_run_group_tests_name("cold_reader", tests, NULL, NULL);
+}

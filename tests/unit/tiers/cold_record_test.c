@@ -1,0 +1,186 @@
+/* The cold record codec: what goes in comes out, and nothing else ever does. */
+#include "unit/tiers/cold_fixture.h"
+
+#include "cold_record.h"
+
+struct encoded {
+    struct cold_codec *codec;
+    unsigned char *bytes;
+    size_t n_bytes;
+};
+
+static int set_up(void **state)
+{
+    struct encoded *e = calloc(1, sizeof *e);
+    assert_non_null(e);
+    e->codec = cold_codec_new();
+    assert_non_null(e->codec);
+    *state = e;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct encoded *e = *state;
+    cold_codec_free(e->codec);
+    free(e->bytes);
+    free(e);
+    return 0;
+}
+
+/* The bytes end exactly at the end of an allocation, so that ASan sees any step beyond. */
+static void encode(struct encoded *e, const struct sample *sample)
+{
+    struct cold_item item = {
+        .space = sample->space,
+        .key = sample->key,
+        .key_len = sample->key_len,
+        .meta = sample->meta,
+        .value = sample->value,
+        .value_len = sample->value_len,
+    };
+    size_t size = cold_record_bytes_max(sample->key_len, sample->value_len);
+    unsigned char *bytes = malloc(size);
+    assert_non_null(bytes);
+    e->n_bytes = cold_record_encode(e->codec, &item, bytes);
+    assert_true(e->n_bytes <= size);
+    assert_int_equal(e->n_bytes % COLD_RECORD_ALIGN, 0);
+    free(e->bytes);
+    e->bytes = malloc(e->n_bytes);
+    assert_non_null(e->bytes);
+    memcpy(e->bytes, bytes, e->n_bytes);
+    free(bytes);
+}
+
+static void assert_round_trip(struct encoded *e, const struct sample *sample)
+{
+    struct cold_item item;
+    size_t n_bytes = 0;
+    encode(e, sample);
+    assert_int_equal(cold_record_size(e->bytes, &n_bytes), 0);
+    assert_int_equal(n_bytes, e->n_bytes);
+    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, &item), 0);
+    assert_true(sample_equals(sample, &item));
+}
+
+static void random_records_come_back_as_they_were(void **state)
+{
+    uint64_t random = seed_take();
+    struct sample *samples = samples_make(300, &random);
+    for (size_t i = 0; i < 300; i++)
+        assert_round_trip(*state, &samples[i]);
+    samples_free(samples, 300);
+}
+
+static void records_at_the_limits_come_back_as_they_were(void **state)
+{
+    static const size_t lengths[][2] = {
+        {1, 0},  {1, 1},  {TIERS_KEY_BYTES_MAX, 0},  {TIERS_KEY_BYTES_MAX, TIERS_VALUE_BYTES_MAX},
+        {7, 63}, {7, 64}, {8, TIERS_VALUE_BYTES_MAX}};
+    uint64_t random = seed_take();
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct sample sample;
+        sample_make(&sample, &random, lengths[i][0], lengths[i][1]);
+        assert_round_trip(*state, &sample);
+        free(sample.value);
+    }
+}
+
+static void a_value_is_compressed_only_when_that_saves_enough(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    sample_make(&sample, &random, 10, 10000);
+
+    random_fill(&random, sample.value, 10000);
+    encode(e, &sample);
+    assert_int_equal(e->n_bytes, cold_record_bytes_max(10, 10000));
+
+    /* 5 % of zeros are not worth a decompression, 50 % are. */
+    memset(sample.value, 0, 500);
+    encode(e, &sample);
+    assert_int_equal(e->n_bytes, cold_record_bytes_max(10, 10000));
+    memset(sample.value, 0, 5000);
+    encode(e, &sample);
+    assert_true(e->n_bytes < 6000);
+    free(sample.value);
+}
+
+static void a_flipped_bit_anywhere_is_damage(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    sample_make(&sample, &random, 13, 500);
+    for (int compressible = 0; compressible < 2; compressible++) {
+        if (compressible)
+            memset(sample.value, 'x', 500);
+        else
+            random_fill(&random, sample.value, 500);
+        encode(e, &sample);
+        for (size_t bit = 0; bit < 8 * e->n_bytes; bit++) {
+            struct cold_item item;
+            e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+            assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, &item),
+                             TIERS_CORRUPT);
+            e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+        }
+    }
+    free(sample.value);
+}
+
+static void a_record_of_another_length_is_damage(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    sample_make(&sample, &random, 20, 100);
+    encode(e, &sample);
+    for (size_t n = 0; n < e->n_bytes; n++) {
+        unsigned char *cut = malloc(n + 1);
+        assert_non_null(cut);
+        memcpy(cut, e->bytes, n);
+        struct cold_item item;
+        assert_int_equal(cold_record_decode(e->codec, cut, n, &item), TIERS_CORRUPT);
+        free(cut);
+    }
+    free(sample.value);
+}
+
+static void the_layout_on_disk_is_as_documented(void **state)
+{
+    struct encoded *e = *state;
+    struct sample sample = {.space = TIERS_SPACE_SYSTEM, .key_len = 3, .value_len = 2};
+    unsigned char value[] = {'v', 'w'};
+    memcpy(sample.key, "abc", 3);
+    sample.value = value;
+    sample.meta = (struct tiers_meta){1, 2, 3, 4, 0x1122334455667788};
+    encode(e, &sample);
+
+    unsigned char expected[80] = {'T', 'K', 'V', 'r', 1, 0, 1, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2};
+    expected[24] = 1;
+    expected[32] = 2;
+    expected[40] = 3;
+    expected[48] = 4;
+    memcpy(expected + 56, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
+    memcpy(expected + 72, "abcvw", 5);
+    assert_int_equal(e->n_bytes, sizeof expected);
+    assert_memory_equal(e->bytes, expected, 64);
+    assert_memory_equal(e->bytes + 72, expected + 72, 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(random_records_come_back_as_they_were, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(records_at_the_limits_come_back_as_they_were, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_value_is_compressed_only_when_that_saves_enough, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_flipped_bit_anywhere_is_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_record_of_another_length_is_damage, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_layout_on_disk_is_as_documented, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("cold_record", tests, NULL, NULL);
+}

@@ -1,0 +1,64 @@
+/* What the files of the cold tier share: cold.c (appending), cold_scan.c, cold_reader.c. */
+#ifndef TIERS_COLD_INTERNAL_H
+#define TIERS_COLD_INTERNAL_H
+
+#include "cold.h"
+#include "cold_files.h"
+#include "cold_header.h"
+#include "cold_record.h"
+#include "uring.h"
+
+#define COLD_BUFFER_BYTES (1u << 20) /* Of one write, and of one read of a scan */
+
+/* An operation may be cut short, interrupted or refused for a moment, but not for ever: this many
+ * tries without progress make it an error. */
+#define COLD_TRIES_MAX 1000
+
+/* One of the two append buffers: bytes of the active segment from `offset` on. */
+struct cold_buffer {
+    struct cold *cold;
+    struct uring_op op;
+    unsigned char *bytes; /* COLD_BUFFER_BYTES, aligned to COLD_BLOCK_BYTES */
+    uint64_t offset;
+    uint32_t length;  /* Filled */
+    uint32_t written; /* Of those, on their way no more; a multiple of COLD_BLOCK_BYTES */
+    unsigned tries;   /* Without progress */
+};
+
+/* A segment that grew since the last sync. */
+struct cold_touched {
+    struct cold_file *file;
+    uint64_t bytes; /* Set when it is sealed or synced */
+};
+
+struct cold {
+    struct cold_files files; /* Any thread; all else is the mover's */
+    uint64_t segment_bytes;
+    uint32_t read_depth;
+
+    struct uring *ring;
+    struct cold_codec *codec;
+    struct uring_op run_op; /* Of fsyncs and scans, which are waited for */
+    uint64_t next_id;
+
+    struct cold_file *active; /* The segment being appended to; NULL: none yet */
+    int active_fd;
+    uint64_t preallocated; /* Up to where the active segment has its blocks */
+    struct cold_buffer buffers[2];
+    unsigned filling;       /* Index of the buffer that takes the next bytes */
+    unsigned char *scratch; /* One encoded record */
+    size_t scratch_size;
+
+    struct cold_touched touched[COLD_TOUCHED_MAX];
+    size_t n_touched;
+    bool directory_changed; /* A file was made since the directory was last synced */
+    int failure;            /* Why what was appended since the last sync is void, or 0 */
+    bool stopped;           /* After a failed fsync: for good */
+    char error_text[256];
+};
+
+/* Notes a sentence for cold_error_text and returns `status`. */
+int cold_fail(struct cold *cold, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

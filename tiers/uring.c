@@ -1,0 +1,238 @@
+/* io_uring for the cold tier: see uring.h.
+ *
+ * Each submit enters the kernel at once. When the kernel is short of memory for a moment the entry
+ * stays in the submission queue and goes out with the next submit, reap or wait; the event_fd is
+ * made readable so that an owner who sleeps on it comes back. The completion queue is twice as long
+ * as the number of operations that may be under way, so that it never overflows.
+ */
+#include "uring.h"
+
+#include "tiers/tiers.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* How often uring_wait yields to a kernel that is short of memory before it gives up. */
+#define WAIT_YIELDS_MAX 100000
+
+struct uring {
+    struct io_uring ring;
+    unsigned depth;
+    unsigned under_way;
+    int event_fd;
+    int failure; /* -errno of the call that showed that the ring is useless, or 0 */
+};
+
+static _Atomic(const struct uring_faults *) faults_installed;
+
+void uring_faults_set(const struct uring_faults *faults)
+{
+    atomic_store(&faults_installed, faults);
+}
+
+int uring_status(int error)
+{
+    switch (error < 0 ? -error : error) {
+    case 0:
+        return 0;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return TIERS_NO_SPACE;
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+        return TIERS_NO_MEMORY;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return TIERS_ACCESS;
+    default:
+        return TIERS_IO;
+    }
+}
+
+static const char *open_hint(int error)
+{
+    switch (error) {
+    case ENOSYS:
+        return "the kernel is too old or built without it";
+    case EPERM:
+    case EACCES:
+        return "a seccomp filter or kernel.io_uring_disabled forbids it";
+    case ENOMEM:
+        return "the limit of locked memory (ulimit -l) may be too low";
+    default:
+        return "see io_uring_setup(2)";
+    }
+}
+
+static bool operations_supported(struct io_uring *ring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+    if (probe == NULL)
+        return false;
+    bool supported = io_uring_opcode_supported(probe, IORING_OP_READ) &&
+                     io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
+                     io_uring_opcode_supported(probe, IORING_OP_FSYNC);
+    io_uring_free_probe(probe);
+    return supported;
+}
+
+int uring_open(unsigned depth, int event_fd, struct uring **ret_ring, char *error_text,
+               size_t error_text_size)
+{
+    assert(depth >= 1 && depth <= URING_DEPTH_MAX);
+    struct uring *ring = calloc(1, sizeof *ring);
+    if (ring == NULL) {
+        snprintf(error_text, error_text_size, "out of memory for an io_uring");
+        return TIERS_NO_MEMORY;
+    }
+    ring->depth = depth;
+    ring->event_fd = event_fd;
+
+    int error = -io_uring_queue_init(depth, &ring->ring, 0);
+    if (error != 0) {
+        snprintf(error_text, error_text_size, "io_uring is not available: %s (%s)", strerror(error),
+                 open_hint(error));
+        goto fail;
+    }
+    if (!operations_supported(&ring->ring)) {
+        error = ENOSYS;
+        snprintf(error_text, error_text_size,
+                 "io_uring is not available: the kernel is too old (5.6 is needed)");
+        goto fail_ring;
+    }
+    if (event_fd != -1) {
+        error = -io_uring_register_eventfd(&ring->ring, event_fd);
+        if (error != 0) {
+            snprintf(error_text, error_text_size, "io_uring refuses the eventfd: %s",
+                     strerror(error));
+            goto fail_ring;
+        }
+    }
+    *ret_ring = ring;
+    return 0;
+
+fail_ring:
+    io_uring_queue_exit(&ring->ring);
+fail:
+    free(ring);
+    return uring_status(error);
+}
+
+bool uring_close(struct uring *ring)
+{
+    bool idle = ring->under_way == 0;
+    assert(idle || ring->failure != 0);
+    io_uring_queue_exit(&ring->ring);
+    free(ring);
+    return idle;
+}
+
+static void flush(struct uring *ring)
+{
+    int result;
+    do {
+        result = io_uring_submit(&ring->ring);
+    } while (result == -EINTR);
+    if (result < 0 && ring->event_fd != -1)
+        (void)eventfd_write(ring->event_fd, 1);
+}
+
+static void prepare(struct io_uring_sqe *sqe, struct uring_op *op)
+{
+    uint32_t length = op->length;
+    const struct uring_faults *faults = atomic_load(&faults_installed);
+    op->replaced = faults != NULL && faults->before(faults->context, op, &length, &op->result);
+    assert(length <= op->length);
+
+    if (op->replaced)
+        io_uring_prep_nop(sqe);
+    else if (op->kind == URING_READ)
+        io_uring_prep_read(sqe, op->fd, op->buffer, length, op->offset);
+    else if (op->kind == URING_WRITE)
+        io_uring_prep_write(sqe, op->fd, op->buffer, length, op->offset);
+    else
+        io_uring_prep_fsync(sqe, op->fd, 0);
+    io_uring_sqe_set_data(sqe, op);
+}
+
+void uring_submit(struct uring *ring, struct uring_op *op)
+{
+    assert(!op->under_way);
+    assert(ring->under_way < ring->depth);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+    assert(sqe != NULL);
+
+    prepare(sqe, op);
+    op->under_way = true;
+    ring->under_way++;
+    flush(ring);
+}
+
+unsigned uring_reap(struct uring *ring)
+{
+    if (io_uring_sq_ready(&ring->ring) > 0)
+        flush(ring);
+
+    /* What the callbacks submit may complete at once; it waits for the next call. */
+    unsigned ready = io_uring_cq_ready(&ring->ring);
+    for (unsigned i = 0; i < ready; i++) {
+        struct io_uring_cqe *cqe = NULL;
+        (void)io_uring_peek_cqe(&ring->ring, &cqe);
+        assert(cqe != NULL);
+        struct uring_op *op = io_uring_cqe_get_data(cqe);
+        if (!op->replaced)
+            op->result = cqe->res;
+        io_uring_cqe_seen(&ring->ring, cqe);
+
+        assert(op->under_way && ring->under_way > 0);
+        op->under_way = false;
+        ring->under_way--;
+        if (op->done != NULL)
+            op->done(op);
+    }
+    return ready;
+}
+
+int uring_wait(struct uring *ring)
+{
+    if (ring->failure != 0)
+        return ring->failure;
+    if (ring->under_way == 0)
+        return 0;
+
+    for (unsigned yields = 0; yields < WAIT_YIELDS_MAX; yields++) {
+        int result = io_uring_submit_and_wait(&ring->ring, 1);
+        if (io_uring_cq_ready(&ring->ring) > 0)
+            return (int)uring_reap(ring);
+        if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) {
+            ring->failure = result;
+            return result;
+        }
+        if (result < 0)
+            sched_yield();
+    }
+    ring->failure = -EAGAIN;
+    return ring->failure;
+}
+
+int uring_run(struct uring *ring, struct uring_op *op)
+{
+    op->done = NULL;
+    uring_submit(ring, op);
+    while (op->under_way) {
+        int result = uring_wait(ring);
+        if (result < 0)
+            return result;
+    }
+    return op->result;
+}
