@@ -1,0 +1,301 @@
+/* Compaction of cold segments. Mover thread.
+ *
+ * The happy path: choose the deadest segment, read it from its start, append again each record that
+ * its key still points to, and after each batch sync and move the pointers in one warm transaction
+ * that checks revision and location of each once more. When no live byte is left, one transaction
+ * deletes the segment's row, and then the file goes; a reader that still holds it finishes first.
+ *
+ * Failures: no space pauses the work and loses nothing, since the old records stay until the end. A
+ * segment that cannot be read whole is left as it is and skipped from then on. */
+#include "cold_compact.h"
+
+#include "mover_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How often to look for a candidate while nothing else happens. */
+#define CHECK_MS 1000
+
+#define KEY_ARENA_BYTES (2u << 20)
+
+struct moved {
+    uint32_t key_at; /* In the arena */
+    uint16_t key_len;
+    uint8_t space;
+    uint64_t mod_revision;
+    struct cold_location from;
+    struct cold_location to;
+};
+
+struct compaction {
+    struct mover *mover;
+    uint64_t segment;
+    struct moved *moved;
+    size_t n;
+    uint64_t bytes;
+    unsigned char *keys;
+    size_t keys_used;
+    bool reported; /* A failure has been dealt with */
+};
+
+size_t cold_compact_choose(const struct warm_segment *segments, size_t n, uint64_t skip,
+                           bool (*active)(const void *context, uint64_t id), const void *context)
+{
+    size_t best = n;
+    double best_share = 0.5;
+    for (size_t i = 0; i < n; i++) {
+        if (segments[i].id == skip || active(context, segments[i].id)) {
+            continue;
+        }
+        double share =
+            segments[i].bytes > 0 ? (double)segments[i].live_bytes / (double)segments[i].bytes : 0;
+        if (share < best_share) {
+            best = i;
+            best_share = share;
+        }
+    }
+    return best;
+}
+
+static bool location_equals(const struct cold_location *a, const struct cold_location *b)
+{
+    return a->segment == b->segment && a->offset == b->offset && a->bytes == b->bytes;
+}
+
+/* Moves one pointer, if it is still the one that was followed. */
+static int moved_point(struct warm_write *write, const struct moved *moved, const void *key)
+{
+    struct warm_item now;
+    int error = warm_write_get(write, moved->space, key, moved->key_len, &now);
+    if (error == TIERS_NOT_FOUND) {
+        return 0;
+    }
+    if (error || !now.cold || now.meta.mod_revision != moved->mod_revision ||
+        !location_equals(&now.location, &moved->from)) {
+        return error;
+    }
+    return warm_put_cold(write, moved->space, key, moved->key_len, &now.meta, now.digest,
+                         now.value_len, &moved->to);
+}
+
+static int batch_point(struct compaction *compaction)
+{
+    struct mover *mover = compaction->mover;
+    struct warm_write *write = NULL;
+    int error = warm_write_begin(mover->tiers->warm, &write);
+    if (error) {
+        return error;
+    }
+    for (size_t i = 0; i < compaction->n && error == 0; i++) {
+        const struct moved *moved = &compaction->moved[i];
+        error = moved_point(write, moved, compaction->keys + moved->key_at);
+    }
+    if (error == 0) {
+        error = mover_cold_rows_put(mover, write);
+    }
+    if (error) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_write_commit(write);
+    if (error == 0) {
+        mover_cold_rows_done(mover);
+    }
+    return error;
+}
+
+/* Makes the batch durable and moves its pointers. */
+static int batch_finish(struct compaction *compaction)
+{
+    struct mover *mover = compaction->mover;
+    if (compaction->n == 0) {
+        return 0;
+    }
+    int error = mover_cold_sync(mover);
+    if (error) {
+        mover_cold_failed(mover, error, "compacted records could not be made durable", true);
+        compaction->reported = true;
+        return error;
+    }
+    error = batch_point(compaction);
+    if (error) {
+        mover_warm_failed(mover, error, "compacted records could not be indexed");
+        compaction->reported = true;
+        return error;
+    }
+    engine_count(&mover->tiers->counters.compacted_bytes, compaction->bytes);
+    compaction->n = 0;
+    compaction->bytes = 0;
+    compaction->keys_used = 0;
+    return 0;
+}
+
+/* 1: the item's key still points to it, 0: dead. */
+static int item_live(struct mover *mover, const struct cold_item *item)
+{
+    struct warm_item now;
+    int error = warm_read_begin(mover->read);
+    if (error) {
+        return error;
+    }
+    error = warm_get(mover->read, item->space, item->key, item->key_len, &now);
+    warm_read_end(mover->read);
+    if (error) {
+        return error == TIERS_NOT_FOUND ? 0 : error;
+    }
+    return now.cold && location_equals(&now.location, &item->location) ? 1 : 0;
+}
+
+static int item_append(struct compaction *compaction, const struct cold_item *item)
+{
+    struct moved *moved = &compaction->moved[compaction->n];
+    *moved = (struct moved){.key_at = (uint32_t)compaction->keys_used,
+                            .key_len = (uint16_t)item->key_len,
+                            .space = (uint8_t)item->space,
+                            .mod_revision = item->meta.mod_revision,
+                            .from = item->location};
+    int error = cold_append(compaction->mover->tiers->cold, item->space, item->key, item->key_len,
+                            &item->meta, item->value, item->value_len, &moved->to);
+    if (error == TIERS_BUSY && compaction->n > 0) {
+        error = batch_finish(compaction);
+        return error ? error : item_append(compaction, item);
+    }
+    if (error) {
+        mover_cold_failed(compaction->mover, error, "live records could not be rewritten", false);
+        compaction->reported = true;
+        return error;
+    }
+    memcpy(compaction->keys + compaction->keys_used, item->key, item->key_len);
+    compaction->keys_used += item->key_len;
+    compaction->bytes += item->location.bytes;
+    compaction->n++;
+    return 0;
+}
+
+static int item_visit(void *context, const struct cold_item *item)
+{
+    struct compaction *compaction = context;
+    int live = item_live(compaction->mover, item);
+    if (live < 0) {
+        mover_warm_failed(compaction->mover, live, "a record could not be looked up");
+        compaction->reported = true;
+        return live;
+    }
+    int error = live > 0 ? item_append(compaction, item) : 0;
+    if (error == 0 &&
+        (compaction->n == MOVER_BATCH_ITEMS_MAX || compaction->bytes >= MOVER_BATCH_BYTES_MAX ||
+         compaction->keys_used + TIERS_KEY_BYTES_MAX > KEY_ARENA_BYTES)) {
+        error = batch_finish(compaction);
+        if (error == 0 && mover_breathe(compaction->mover)) {
+            compaction->reported = true;
+            return TIERS_STOPPED;
+        }
+    }
+    return error;
+}
+
+/* The row goes first: a file without a row is deleted at the next start at the latest. */
+static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
+{
+    struct warm_write *write = NULL;
+    struct warm_segment segment;
+    int error = warm_write_begin(mover->tiers->warm, &write);
+    if (error) {
+        return error;
+    }
+    error = warm_segment_get(write, id, &segment);
+    if (error == 0 && segment.live_bytes > 0) {
+        warm_write_abort(write);
+        *ret_dropped = false;
+        return 0;
+    }
+    if (error == 0) {
+        error = warm_segment_delete(write, id);
+    }
+    if (error) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_write_commit(write);
+    if (error == 0) {
+        cold_segment_delete(mover->tiers->cold, id);
+        engine_count(&mover->tiers->counters.compacted_segments, 1);
+        *ret_dropped = true;
+    }
+    return error;
+}
+
+/* Copies what is live in the segment elsewhere. */
+static int segment_empty(struct mover *mover, uint64_t id)
+{
+    struct compaction compaction = {.mover = mover, .segment = id};
+    compaction.moved = malloc(MOVER_BATCH_ITEMS_MAX * sizeof *compaction.moved);
+    compaction.keys = malloc(KEY_ARENA_BYTES);
+    int error = TIERS_NO_MEMORY;
+    if (compaction.moved != NULL && compaction.keys != NULL) {
+        error = cold_segment_each(mover->tiers->cold, id, item_visit, &compaction);
+        if (error == 0) {
+            error = batch_finish(&compaction);
+        }
+    }
+    if (error && !compaction.reported) {
+        /* What was appended so far is not pointed to: it must not be taken for durable. */
+        cold_abandon(mover->tiers->cold);
+        mover->compact_skip = id;
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_unreadable",
+                     "cold segment %016llx cannot be compacted: %s", (unsigned long long)id,
+                     tiers_strerror(error));
+    }
+    free(compaction.moved);
+    free(compaction.keys);
+    return error;
+}
+
+static void segment_compact(struct mover *mover, const struct warm_segment *segment)
+{
+    bool dropped = false;
+    if (segment->live_bytes > 0 && segment_empty(mover, segment->id) != 0) {
+        return;
+    }
+    int error = segment_drop(mover, segment->id, &dropped);
+    if (error) {
+        mover_warm_failed(mover, error, "a compacted segment could not be removed from the index");
+    } else if (!dropped) {
+        mover->compact_skip = segment->id;
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_kept",
+                     "cold segment %016llx still has live bytes after compaction",
+                     (unsigned long long)segment->id);
+    }
+}
+
+static bool segment_active(const void *context, uint64_t id)
+{
+    return cold_segment_active(context, id);
+}
+
+bool cold_compact_step(struct mover *mover)
+{
+    struct tiers *tiers = mover->tiers;
+    uint64_t now_ms = engine_now_ms(tiers);
+    if (now_ms < mover->cold_retry_ms || now_ms < mover->compact_check_ms) {
+        return false;
+    }
+    struct warm_segment *segments = NULL;
+    size_t n = 0;
+    int error = warm_segments(tiers->warm, &segments, &n);
+    if (error) {
+        mover_warm_failed(mover, error, "the cold segments could not be listed");
+        return false;
+    }
+    size_t chosen =
+        cold_compact_choose(segments, n, mover->compact_skip, segment_active, tiers->cold);
+    if (chosen < n) {
+        segment_compact(mover, &segments[chosen]);
+    } else {
+        mover->compact_check_ms = now_ms + CHECK_MS;
+    }
+    free(segments);
+    return chosen < n;
+}

@@ -1,0 +1,308 @@
+/* The mover's thread, its queue of offers, and the order of its work.
+ *
+ * The happy path: sleep until woken or until something may be due, then do steps while there is
+ * more to do. Whoever needs a flush takes a ticket under the mutex and waits until it is answered.
+ *
+ * Failures: a full disk makes flushes pause and be retried (mover_flush.c), a failed fsync or a
+ * damaged index stops the engine; waiters then get TIERS_STOPPED at once. */
+#include "mover_private.h"
+
+#include "cold_compact.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* The longest sleep: budgets may be exceeded by reads of others' making only slowly. */
+#define SLEEP_MS_MAX 1000
+
+int mover_open(struct tiers *tiers, struct mover **ret_mover)
+{
+    struct mover *mover = calloc(1, sizeof *mover);
+    if (mover == NULL) {
+        return TIERS_NO_MEMORY;
+    }
+    int error = warm_read_open(tiers->warm, &mover->read);
+    if (error) {
+        free(mover);
+        return error;
+    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&mover->cond, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&mover->mutex, NULL);
+    mover->tiers = tiers;
+    mover->flushed_ms = engine_now_ms(tiers);
+    *ret_mover = mover;
+    return 0;
+}
+
+void mover_close(struct mover *mover)
+{
+    if (mover->threaded) {
+        pthread_mutex_lock(&mover->mutex);
+        mover->stop = true;
+        pthread_cond_broadcast(&mover->cond);
+        pthread_mutex_unlock(&mover->mutex);
+        pthread_join(mover->thread, NULL);
+    }
+    for (size_t i = 0; i < mover->n_offers; i++) {
+        tiers_record_release(mover->offers[i].record);
+    }
+    warm_read_close(mover->read);
+    pthread_cond_destroy(&mover->cond);
+    pthread_mutex_destroy(&mover->mutex);
+    free(mover);
+}
+
+/* ---- Called from other threads ---- */
+
+void mover_wake(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    mover->woken = true;
+    pthread_cond_broadcast(&mover->cond);
+    pthread_mutex_unlock(&mover->mutex);
+}
+
+int mover_flush(struct mover *mover)
+{
+    if (!mover->threaded) {
+        return mover_flush_run(mover, true);
+    }
+    pthread_mutex_lock(&mover->mutex);
+    uint64_t ticket = ++mover->flush_wanted;
+    pthread_cond_broadcast(&mover->cond);
+    while (mover->flush_done < ticket) {
+        pthread_cond_wait(&mover->cond, &mover->mutex);
+    }
+    int status = mover->flush_status;
+    pthread_mutex_unlock(&mover->mutex);
+    return status;
+}
+
+bool mover_ready_or_notify(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    /* Asked again under the mutex under which the mover answers, so that no turn is missed. */
+    bool ready = engine_ready(mover->tiers);
+    if (!ready && !mover->ready_wanted) {
+        mover->ready_wanted = true;
+        pthread_cond_broadcast(&mover->cond);
+    }
+    pthread_mutex_unlock(&mover->mutex);
+    return ready;
+}
+
+void mover_offer(struct mover *mover, const struct tiers_record *record,
+                 const struct cold_location *location)
+{
+    pthread_mutex_lock(&mover->mutex);
+    if (mover->n_offers < MOVER_OFFERS_MAX &&
+        mover->offers_bytes + record->charge <= MOVER_OFFER_BYTES_MAX) {
+        if (mover->n_offers == 0) {
+            mover->offers_since_ms = engine_now_ms(mover->tiers);
+        }
+        tiers_record_retain(record);
+        mover->offers[mover->n_offers++] =
+            (struct mover_offer){.record = record, .location = *location};
+        mover->offers_bytes += record->charge;
+    }
+    pthread_mutex_unlock(&mover->mutex);
+}
+
+void mover_report_damage(struct mover *mover, const struct cold_location *location)
+{
+    pthread_mutex_lock(&mover->mutex);
+    if (mover->damaged++ == 0) {
+        mover->damaged_location = *location;
+    }
+    mover->woken = true;
+    pthread_cond_broadcast(&mover->cond);
+    pthread_mutex_unlock(&mover->mutex);
+}
+
+/* ---- The mover's own thread ---- */
+
+static void damage_tell(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    uint64_t damaged = mover->damaged;
+    struct cold_location location = mover->damaged_location;
+    mover->damaged = 0;
+    pthread_mutex_unlock(&mover->mutex);
+    if (damaged > 0 && location.segment == 0) {
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "warm_item_damaged",
+                     "%llu reads met values in the warm tier that fail their check",
+                     (unsigned long long)damaged);
+    } else if (damaged > 0) {
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "cold_record_damaged",
+                     "%llu reads met damaged records, first in segment %016llx at offset %llu",
+                     (unsigned long long)damaged, (unsigned long long)location.segment,
+                     (unsigned long long)location.offset);
+    }
+}
+
+static void ready_tell(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    bool tell = mover->ready_wanted && engine_ready(mover->tiers);
+    if (tell) {
+        mover->ready_wanted = false;
+    }
+    pthread_mutex_unlock(&mover->mutex);
+    if (tell && mover->tiers->options.on_ready != NULL) {
+        mover->tiers->options.on_ready(mover->tiers->options.context);
+    }
+}
+
+/* Tells readers what to admit and to offer from now on. */
+static void thresholds_tell(struct mover *mover)
+{
+    struct tiers *tiers = mover->tiers;
+    struct tiers_stats stats = {0};
+    struct hot_stats in_hot;
+    struct warm_usage usage;
+    struct controller_decision decision;
+    hot_stats(tiers->hot, &in_hot);
+    warm_usage(tiers->warm, &usage);
+    engine_counters_sum(tiers, &stats);
+    uint64_t reads = stats.hits_hot + stats.hits_warm + stats.hits_cold;
+    struct controller_input input = {
+        .warm_used_bytes = usage.used_bytes,
+        .warm_budget_bytes = mover_warm_budget(mover),
+        .warm_free_bytes = usage.map_bytes - usage.used_bytes,
+        .histogram = mover->demotion.histogram,
+        .reads = reads - mover->reads_seen,
+        .reads_cold = stats.hits_cold - mover->reads_cold_seen,
+    };
+    controller_decide(&input, &decision);
+    atomic_store(&tiers->promote_heat_min, decision.promote_heat_min);
+    atomic_store(&tiers->hot_has_room,
+                 in_hot.bytes < tiers->options.hot_bytes - tiers->options.hot_bytes / 8);
+    /* Half of what was seen stays in view. */
+    mover->reads_seen += input.reads / 2;
+    mover->reads_cold_seen += input.reads_cold / 2;
+}
+
+/* Answers the tickets that were taken before the flush began. */
+static void flush_answer(struct mover *mover, uint64_t ticket, int status)
+{
+    pthread_mutex_lock(&mover->mutex);
+    if (mover->flush_done < ticket) {
+        mover->flush_done = ticket;
+        mover->flush_status = status;
+        pthread_cond_broadcast(&mover->cond);
+    }
+    pthread_mutex_unlock(&mover->mutex);
+}
+
+/* Flushes what is due, or all of it if somebody asks. True if it tried to. */
+static bool flush_step(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    uint64_t ticket = mover->flush_wanted;
+    bool asked = mover->flush_done < ticket;
+    pthread_mutex_unlock(&mover->mutex);
+    if (!asked && !mover_flush_due(mover)) {
+        return false;
+    }
+    int status = mover_flush_run(mover, asked);
+    if (asked) {
+        flush_answer(mover, ticket, status);
+    }
+    ready_tell(mover);
+    return true;
+}
+
+bool mover_breathe(struct mover *mover)
+{
+    flush_step(mover);
+    pthread_mutex_lock(&mover->mutex);
+    bool stop = mover->stop;
+    pthread_mutex_unlock(&mover->mutex);
+    return stop || atomic_load(&mover->tiers->stopped) != 0;
+}
+
+bool mover_step(struct mover *mover)
+{
+    struct tiers *tiers = mover->tiers;
+    damage_tell(mover);
+    bool flushed = flush_step(mover);
+    if (atomic_load(&tiers->stopped) != 0) {
+        return false;
+    }
+    thresholds_tell(mover);
+    if (mover_demote_due(mover)) {
+        mover_demote_chunk(mover);
+        return true;
+    }
+    if (mover_promote_due(mover)) {
+        mover_promote_batch(mover);
+        return true;
+    }
+    if (cold_compact_step(mover)) {
+        return true;
+    }
+    return flushed && mover_flush_due(mover);
+}
+
+/* Until when the mover may sleep if nobody wakes it. */
+static uint64_t sleep_ms(const struct mover *mover)
+{
+    uint64_t ms = mover->tiers->options.flush_interval_ms / 4;
+    if (ms > SLEEP_MS_MAX) {
+        return SLEEP_MS_MAX;
+    }
+    return ms > 0 ? ms : 1;
+}
+
+static void sleep_until_woken(struct mover *mover)
+{
+    struct timespec until;
+    uint64_t ms = sleep_ms(mover);
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    int rc = 0;
+    while (rc == 0 && !mover->stop && !mover->woken && mover->flush_wanted == mover->flush_done) {
+        rc = pthread_cond_timedwait(&mover->cond, &mover->mutex, &until);
+    }
+    assert(rc == 0 || rc == ETIMEDOUT);
+    mover->woken = false;
+}
+
+static void *mover_run(void *argument)
+{
+    struct mover *mover = argument;
+    bool more = false;
+    for (;;) {
+        pthread_mutex_lock(&mover->mutex);
+        if (!more) {
+            sleep_until_woken(mover);
+        }
+        bool stop = mover->stop;
+        pthread_mutex_unlock(&mover->mutex);
+        if (stop) {
+            return NULL;
+        }
+        more = mover_step(mover);
+    }
+}
+
+int mover_start(struct mover *mover)
+{
+    assert(!mover->threaded);
+    if (pthread_create(&mover->thread, NULL, mover_run, mover) != 0) {
+        return TIERS_NO_MEMORY;
+    }
+    mover->threaded = true;
+    return 0;
+}

@@ -1,0 +1,81 @@
+/* Writing to the cold tier: what demotion and compaction have in common. Mover thread.
+ *
+ * A sync names the segments that grew. Their rows belong in the same transaction as the first
+ * pointers into them; if that transaction fails they are kept for the next one, so that no file is
+ * ever unknown to the index for longer than needed.
+ *
+ * Failures: a full disk gives up the batch (nothing points to it yet) and pauses the work; a failed
+ * sync stops the engine. */
+#include "mover_private.h"
+
+#include <string.h>
+
+#define RETRY_MS 2000
+
+static void pending_add(struct mover *mover, const struct cold_known *segment)
+{
+    for (size_t i = 0; i < mover->n_pending; i++) {
+        if (mover->pending[i].id == segment->id) {
+            mover->pending[i].bytes = segment->bytes;
+            return;
+        }
+    }
+    /* After many failures in a row the oldest is left to be found and deleted at the next start. */
+    if (mover->n_pending == MOVER_PENDING_MAX) {
+        memmove(mover->pending, mover->pending + 1,
+                (MOVER_PENDING_MAX - 1) * sizeof mover->pending[0]);
+        mover->n_pending--;
+    }
+    mover->pending[mover->n_pending++] = *segment;
+}
+
+int mover_cold_sync(struct mover *mover)
+{
+    struct cold_known touched[COLD_TOUCHED_MAX];
+    size_t n = COLD_TOUCHED_MAX;
+    int error = cold_sync(mover->tiers->cold, touched, &n);
+    if (error) {
+        return error;
+    }
+    for (size_t i = 0; i < n; i++) {
+        pending_add(mover, &touched[i]);
+    }
+    return 0;
+}
+
+int mover_cold_rows_put(struct mover *mover, struct warm_write *write)
+{
+    int error = 0;
+    for (size_t i = 0; i < mover->n_pending && error == 0; i++) {
+        error = warm_segment_put(write, mover->pending[i].id, mover->pending[i].bytes);
+    }
+    return error;
+}
+
+void mover_cold_rows_done(struct mover *mover)
+{
+    mover->n_pending = 0;
+}
+
+void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync)
+{
+    if (in_sync && error == TIERS_IO) {
+        engine_fail(mover->tiers, error, what);
+        return;
+    }
+    cold_abandon(mover->tiers->cold);
+    mover->cold_retry_ms = engine_now_ms(mover->tiers) + RETRY_MS;
+    engine_event(mover->tiers, TIERS_EVENT_WARNING, "cold_paused", "%s: %s; nothing is lost", what,
+                 tiers_strerror(error));
+}
+
+void mover_warm_failed(struct mover *mover, int error, const char *what)
+{
+    if (error != TIERS_NO_SPACE && error != TIERS_NO_MEMORY && error != TIERS_BUSY) {
+        engine_fail(mover->tiers, error, what);
+        return;
+    }
+    mover->cold_retry_ms = engine_now_ms(mover->tiers) + RETRY_MS;
+    engine_event(mover->tiers, TIERS_EVENT_WARNING, "warm_paused", "%s: %s; nothing is lost", what,
+                 tiers_strerror(error));
+}

@@ -1,0 +1,95 @@
+/* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
+ * mover_demote.c, mover_promote.c and cold_compact.c. All of it belongs to the mover thread but for
+ * what the mutex guards. */
+#ifndef TIERS_MOVER_PRIVATE_H
+#define TIERS_MOVER_PRIVATE_H
+
+#include "controller.h"
+#include "mover.h"
+
+#define MOVER_OFFERS_MAX      1024
+#define MOVER_OFFER_BYTES_MAX (8u << 20)
+#define MOVER_PENDING_MAX     (2 * COLD_TOUCHED_MAX)
+
+/* Items handled in one transaction of demotion or compaction. */
+#define MOVER_BATCH_ITEMS_MAX 16384
+#define MOVER_BATCH_BYTES_MAX (8u << 20)
+
+struct mover_offer {
+    const struct tiers_record *record;
+    struct cold_location location;
+};
+
+struct mover_demotion {
+    bool active; /* From exceeding the budget until a little below it */
+    unsigned char hand[TIERS_KEY_BYTES_MAX];
+    size_t hand_len;          /* 0: at the start */
+    uint64_t round_keys;      /* Demoted since the hand was at the start */
+    unsigned rounds_in_vain;  /* See controller_input */
+    uint64_t exhausted_bytes; /* Used bytes when nothing was left to try; 0: not so */
+    struct controller_histogram histogram;
+    struct controller_decision decision; /* The last */
+};
+
+struct mover {
+    struct tiers *tiers;
+    pthread_t thread;
+    bool threaded;
+
+    pthread_mutex_t mutex;
+    pthread_cond_t cond; /* Wakes the mover, and those who wait in mover_flush */
+    bool stop;
+    bool woken;
+    bool ready_wanted;
+    uint64_t flush_wanted; /* Tickets of mover_flush: taken, and answered */
+    uint64_t flush_done;
+    int flush_status;
+    struct mover_offer offers[MOVER_OFFERS_MAX];
+    size_t n_offers;
+    size_t offers_bytes;
+    uint64_t offers_since_ms;
+    uint64_t damaged; /* Reports since the last event, and the place of the first */
+    struct cold_location damaged_location;
+
+    struct warm_read *read;
+    uint64_t flushed_ms;
+    uint64_t flush_retry_ms; /* No unasked flush before this time */
+    uint64_t cold_retry_ms;  /* No demotion or compaction before this time */
+    /* Segments that grew but whose rows are not yet committed. */
+    struct cold_known pending[MOVER_PENDING_MAX];
+    size_t n_pending;
+    struct mover_demotion demotion;
+    uint64_t reads_seen; /* Totals at the last look, for the controller's recent shares */
+    uint64_t reads_cold_seen;
+    uint64_t compact_skip;     /* A segment that could not be compacted; 0: none */
+    uint64_t compact_check_ms; /* Nothing to compact was found: no look before this time */
+};
+
+/* mover_flush.c. `force`: also what is not due, even after a recent failure. */
+int mover_flush_run(struct mover *mover, bool force);
+bool mover_flush_due(struct mover *mover);
+/* Between the batches of long work: flushes if due. True if the work should stop. */
+bool mover_breathe(struct mover *mover);
+
+/* mover_demote.c */
+bool mover_demote_due(struct mover *mover);
+void mover_demote_chunk(struct mover *mover);
+uint64_t mover_warm_budget(struct mover *mover);
+
+/* mover_promote.c */
+bool mover_promote_due(struct mover *mover);
+void mover_promote_batch(struct mover *mover);
+
+/* mover_cold.c: writing to the cold tier, for demotion and compaction alike. */
+
+/* Makes what was appended durable and remembers the segments that grew. */
+int mover_cold_sync(struct mover *mover);
+/* Puts the rows of those segments / forgets them once they are committed. */
+int mover_cold_rows_put(struct mover *mover, struct warm_write *write);
+void mover_cold_rows_done(struct mover *mover);
+/* An append or sync failed: gives up the batch, reports, and waits a while or stops the engine. */
+void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync);
+/* A warm transaction of background work failed. */
+void mover_warm_failed(struct mover *mover, int error, const char *what);
+
+#endif

@@ -1,0 +1,95 @@
+/* Promotion: values that are read often come back from cold to warm. Mover thread.
+ *
+ * Readers offer records with the place they were read from. A batch is taken out of the queue and
+ * written in one transaction; an item that has another revision or place by now is left alone. A
+ * failure drops the batch: whoever reads on will offer again. */
+#include "mover_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One transaction, one fsync: worth it for a good number of keys, or after a while. */
+#define BATCH_FULL   64
+#define BATCH_AGE_MS 500
+
+bool mover_promote_due(struct mover *mover)
+{
+    uint64_t now_ms = engine_now_ms(mover->tiers);
+    pthread_mutex_lock(&mover->mutex);
+    bool due = mover->n_offers >= BATCH_FULL ||
+               (mover->n_offers > 0 && now_ms - mover->offers_since_ms >= BATCH_AGE_MS);
+    pthread_mutex_unlock(&mover->mutex);
+    return due;
+}
+
+static bool location_equals(const struct cold_location *a, const struct cold_location *b)
+{
+    return a->segment == b->segment && a->offset == b->offset && a->bytes == b->bytes;
+}
+
+static int offer_write(struct warm_write *write, const struct mover_offer *offer,
+                       uint64_t *promoted)
+{
+    const struct tiers_record *record = offer->record;
+    const void *key = tiers_record_key(record);
+    struct warm_item item;
+    int error = warm_write_get(write, record->space, key, record->key_len, &item);
+    if (error == TIERS_NOT_FOUND) {
+        return 0;
+    }
+    if (error || !item.cold || item.meta.mod_revision != record->meta.mod_revision ||
+        !location_equals(&item.location, &offer->location)) {
+        return error;
+    }
+    error = warm_put_inline(write, record->space, key, record->key_len, &record->meta,
+                            record->digest, tiers_record_value(record), record->value_len);
+    if (error == 0) {
+        ++*promoted;
+    }
+    return error;
+}
+
+static int offers_write(struct mover *mover, const struct mover_offer *offers, size_t n)
+{
+    struct warm_write *write = NULL;
+    uint64_t promoted = 0;
+    int error = warm_write_begin(mover->tiers->warm, &write);
+    if (error) {
+        return error;
+    }
+    for (size_t i = 0; i < n && error == 0; i++) {
+        error = offer_write(write, &offers[i], &promoted);
+    }
+    if (error || promoted == 0) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_write_commit(write);
+    if (error == 0) {
+        engine_count(&mover->tiers->counters.promoted_warm_keys, promoted);
+    }
+    return error;
+}
+
+void mover_promote_batch(struct mover *mover)
+{
+    struct mover_offer *offers = malloc(sizeof mover->offers);
+    if (offers == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&mover->mutex);
+    size_t n = mover->n_offers;
+    memcpy(offers, mover->offers, n * sizeof *offers);
+    mover->n_offers = 0;
+    mover->offers_bytes = 0;
+    pthread_mutex_unlock(&mover->mutex);
+
+    int error = offers_write(mover, offers, n);
+    if (error) {
+        mover_warm_failed(mover, error, "values could not be promoted");
+    }
+    for (size_t i = 0; i < n; i++) {
+        tiers_record_release(offers[i].record);
+    }
+    free(offers);
+}
