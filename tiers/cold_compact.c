@@ -241,12 +241,12 @@ static int segment_empty(struct mover *mover, uint64_t id)
         }
     }
     if (error && !compaction.reported) {
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_unreadable",
+                     "cold segment %016llx cannot be compacted (%s): %s", (unsigned long long)id,
+                     tiers_strerror(error), cold_error_text(mover->tiers->cold));
         /* What was appended so far is not pointed to: it must not be taken for durable. */
         cold_abandon(mover->tiers->cold);
         mover->compact_skip = id;
-        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_unreadable",
-                     "cold segment %016llx cannot be compacted: %s", (unsigned long long)id,
-                     tiers_strerror(error));
     }
     free(compaction.moved);
     free(compaction.keys);

@@ -551,10 +551,13 @@ bool tiers_apply_ready(struct tiers *tiers)
 int engine_freeze(struct tiers *tiers, bool force)
 {
     int error = 0;
+    struct tiers_position durable;
+    tiers_position_durable(tiers, &durable);
     pthread_mutex_lock(&tiers->apply_mutex);
     uint64_t opened_ms = dirty_active_opened_ms(tiers->dirty);
-    bool due = force || opened_ms == 0 ||
-               engine_now_ms(tiers) - opened_ms >= tiers->options.flush_interval_ms;
+    bool due = opened_ms == 0
+                   ? tiers->applying.index != durable.index
+                   : force || engine_now_ms(tiers) - opened_ms >= tiers->options.flush_interval_ms;
     if (tiers->apply_error != 0) {
         error = tiers->apply_error;
     } else if (due) {

@@ -59,14 +59,15 @@ void mover_cold_rows_done(struct mover *mover)
 
 void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync)
 {
-    if (in_sync && error == TIERS_IO) {
-        engine_fail(mover->tiers, error, what);
+    /* TIERS_STOPPED: the fsync that failed was one that an append needed. */
+    if (error == TIERS_STOPPED || (in_sync && error == TIERS_IO)) {
+        engine_fail(mover->tiers, TIERS_IO, what);
         return;
     }
+    engine_event(mover->tiers, TIERS_EVENT_WARNING, "cold_paused", "%s, nothing is lost: %s", what,
+                 cold_error_text(mover->tiers->cold));
     cold_abandon(mover->tiers->cold);
     mover->cold_retry_ms = engine_now_ms(mover->tiers) + RETRY_MS;
-    engine_event(mover->tiers, TIERS_EVENT_WARNING, "cold_paused", "%s: %s; nothing is lost", what,
-                 tiers_strerror(error));
 }
 
 void mover_warm_failed(struct mover *mover, int error, const char *what)

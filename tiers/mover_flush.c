@@ -155,6 +155,9 @@ int mover_flush_run(struct mover *mover, bool force)
     if (atomic_load(&tiers->stopped) != 0) {
         return TIERS_STOPPED;
     }
+    struct tiers_position goal;
+    struct tiers_position durable;
+    tiers_position_applied(tiers, &goal);
     /* What was closed before a failure to close is flushed all the same. */
     int closing = engine_freeze(tiers, force);
     for (batch_collect(tiers, n_max, &batch); batch.n > 0; batch_collect(tiers, n_max, &batch)) {
@@ -169,7 +172,8 @@ int mover_flush_run(struct mover *mover, bool force)
             return atomic_load(&tiers->stopped) != 0 ? TIERS_STOPPED : error;
         }
         /* An applier that is faster than the disk must not keep us here for ever. */
-        if (!force) {
+        tiers_position_durable(tiers, &durable);
+        if (!force || durable.index >= goal.index) {
             break;
         }
     }
