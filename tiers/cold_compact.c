@@ -16,7 +16,7 @@
 #include <string.h>
 
 /* How often to look for a candidate while nothing else happens. */
-#define CHECK_MS 1000
+#define CHECK_MS 250
 
 #define KEY_ARENA_BYTES (2u << 20)
 

@@ -10,8 +10,13 @@
 #include "warm_item.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
+
+/* A file system with less than this to give is full. */
+#define DISK_FREE_BYTES_MIN (1u << 20)
 
 struct warm_write {
     struct warm *warm;
@@ -20,6 +25,21 @@ struct warm_write {
     struct warm_usage usage;
     uint64_t next_segment;
 };
+
+static bool disk_full(struct warm *warm)
+{
+    mdb_filehandle_t fd;
+    struct statvfs disk;
+    return mdb_env_get_fd(warm->env, &fd) == 0 && fstatvfs(fd, &disk) == 0 &&
+           (uint64_t)disk.f_bavail * disk.f_frsize < DISK_FREE_BYTES_MIN;
+}
+
+/* LMDB reports a write that a full disk cut short as EIO. To try that transaction again is safe
+ * whatever the cause: its pages are written anew, and nothing durable refers to the old ones. */
+static int write_error(struct warm *warm, int lmdb_error)
+{
+    return lmdb_error == EIO && disk_full(warm) ? TIERS_NO_SPACE : warm_error(lmdb_error);
+}
 
 int warm_write_begin(struct warm *warm, struct warm_write **ret_write)
 {
@@ -56,7 +76,7 @@ int warm_write_commit(struct warm_write *write)
         warm_write_abort(write);
         return error;
     }
-    error = warm_error(mdb_txn_commit(write->txn));
+    error = write_error(warm, mdb_txn_commit(write->txn));
     if (error == 0) {
         pthread_mutex_lock(&warm->mutex);
         warm->position = write->position;
@@ -91,7 +111,7 @@ static int segment_row_put(struct warm_write *write, uint64_t id,
     warm_u64_put(row_bytes + 16, row->live_records);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
     MDB_val data = warm_val(row_bytes, sizeof row_bytes);
-    return warm_error(mdb_put(write->txn, write->warm->segments, &key, &data, 0));
+    return write_error(write->warm, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
 }
 
 /* An item points to the record now. The row may come later in the transaction: it is made here. */
@@ -154,7 +174,7 @@ int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
     warm_u64_put(next_bytes, id + 1);
     MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
     MDB_val data = warm_val(next_bytes, sizeof next_bytes);
-    error = warm_error(mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    error = write_error(write->warm, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->next_segment = id + 1;
     }
@@ -172,7 +192,7 @@ int warm_segment_delete(struct warm_write *write, uint64_t id)
     unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
     warm_segment_key(id, key_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    return warm_error(mdb_del(write->txn, write->warm->segments, &key, NULL));
+    return write_error(write->warm, mdb_del(write->txn, write->warm->segments, &key, NULL));
 }
 
 /* ---- Items ---- */
@@ -204,7 +224,7 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
         rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_RESERVE);
     }
     if (rc != 0) {
-        return warm_error(rc);
+        return write_error(write->warm, rc);
     }
     warm_item_encode(item, data.mv_data);
     int error = old.cold ? segment_live_remove(write, &old.location) : 0;
@@ -246,7 +266,8 @@ int warm_delete(struct warm_write *write, enum tiers_space space, const void *ke
         return error == TIERS_NOT_FOUND ? 0 : error;
     }
     MDB_val lookup = warm_val(key, key_len);
-    error = warm_error(mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
+    error =
+        write_error(write->warm, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
     if (error == 0 && old.cold) {
         error = segment_live_remove(write, &old.location);
     }
@@ -261,7 +282,7 @@ int warm_set_position(struct warm_write *write, const struct tiers_position *pos
     warm_u64_put(bytes + 16, position->state_hash);
     MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
     MDB_val data = warm_val(bytes, sizeof bytes);
-    int error = warm_error(mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    int error = write_error(write->warm, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->position = *position;
     }
@@ -312,7 +333,7 @@ static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel
         MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
         int rc = mdb_put(write->txn, dbi, &key, &data, MDB_NOOVERWRITE);
         if (rc != 0) {
-            return warm_error(rc);
+            return write_error(write->warm, rc);
         }
         at += key_len + data_len;
     }
@@ -328,7 +349,7 @@ static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB
     MDB_val data;
     int rc = mdb_cursor_open(write->txn, dbi, &cursor);
     if (rc != 0) {
-        return warm_error(rc);
+        return write_error(write->warm, rc);
     }
     int error = 0;
     size_t leaf_bytes_max = write->warm->page_bytes / 4;
@@ -344,7 +365,7 @@ static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB
     }
     mdb_cursor_close(cursor);
     if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
-        error = warm_error(rc);
+        error = write_error(write->warm, rc);
     }
     return error;
 }

@@ -126,17 +126,25 @@ static void demotion_brings_the_warm_tier_into_its_budget(void **state)
     model_free(model);
 }
 
+/* Reads of keys [from, to), as the sketch sees them. */
+static void heat_up(struct fixture *f, size_t from, size_t to, int times)
+{
+    for (size_t i = from; i < to; i++) {
+        char key[32];
+        size_t key_len = model_key_text(i, key);
+        for (int n = 0; n < times; n++) {
+            heat_touch(f->tiers->heat, record_key_hash(TIERS_SPACE_USER, key, key_len));
+        }
+    }
+}
+
 static void hot_keys_stay_warm(void **state)
 {
     struct fixture *f = *state;
     struct model *model = model_new(1000);
     fill(f, model, 0, model->n);
     for (size_t i = 0; i < 100; i++) {
-        char key[32];
-        size_t key_len = model_key_text(i * 10, key);
-        for (int n = 0; n < 8; n++) {
-            heat_touch(f->tiers->heat, record_key_hash(TIERS_SPACE_USER, key, key_len));
-        }
+        heat_up(f, i * 10, i * 10 + 1, 8);
     }
     steps(f);
     size_t cold = 0;
@@ -152,6 +160,7 @@ static void demotion_never_resurrects_an_overwritten_or_deleted_key(void **state
     struct fixture *f = *state;
     struct model *model = model_new(600);
     fill(f, model, 0, model->n);
+    heat_up(f, 80, model->n, 5);
     /* Newer versions exist in memory while the old ones are demoted. */
     for (size_t i = 0; i < 40; i++) {
         model_put_group(f->tiers, model, i, 100);
