@@ -411,7 +411,7 @@ static void a_random_story_agrees_with_the_model(void **state)
 {
     struct fixture *f = *state;
     uint64_t random = seed_choose();
-    struct model *model = model_new(5000);
+    struct model *model = model_new(3000);
     struct tiers_reader *reader = NULL;
     uint64_t hits_cold = 0;
     uint64_t hits_warm = 0;
@@ -419,12 +419,12 @@ static void a_random_story_agrees_with_the_model(void **state)
     f->options.cold_segment_bytes = 128u << 10;
     fixture_open(f, true);
     assert_int_equal(tiers_reader_open(f->tiers, &reader), 0);
-    for (int round = 0; round < 1500; round++) {
+    for (int round = 0; round < 6000; round++) {
         random_group(f, model, &random);
         for (size_t i = model_random(&random) % 20; i > 0; i--) {
             model_expect(model, reader, model_random(&random) % model->n);
         }
-        if (model_random(&random) % 250 == 0) {
+        if (model_random(&random) % 1000 == 0) {
             hits_cold += fixture_stats(f).hits_cold;
             hits_warm += fixture_stats(f).hits_warm;
             compacted += fixture_stats(f).compacted_segments;
