@@ -1,0 +1,337 @@
+/* Opening a data directory. Main thread, at start.
+ *
+ * A new directory gets everything else before state/CURRENT, which is put in place by a rename:
+ * where CURRENT is, the layout is complete, and a start that was interrupted is simply repeated.
+ * An existing state is never paired with a cold directory that is empty or missing (a disk that is
+ * not mounted), nor a new one with a cold directory that has something in it. */
+#include "datadir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CURRENT_MAGIC   "tierkv-state"
+#define CURRENT_VERSION 1
+
+/* What is needed while opening; `datadir` is complete at the end. */
+struct opening {
+    struct datadir datadir;
+    const char *directory;
+    char *cold_directory;
+    char *state_directory;
+    char *current_path;
+    char *error_text;
+    size_t error_text_size;
+};
+
+__attribute__((format(printf, 2, 3))) static int fail(const struct opening *opening,
+                                                      const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(opening->error_text, opening->error_text_size, format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+static int fail_errno(const struct opening *opening, const char *action, const char *path)
+{
+    return fail(opening, "cannot %s %s: %s", action, path, strerror(errno));
+}
+
+/* malloc'ed into *ret_path. */
+__attribute__((format(printf, 3, 4))) static int path_make(const struct opening *opening,
+                                                           char **ret_path, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vasprintf(ret_path, format, arguments);
+    va_end(arguments);
+    if (n >= 0)
+        return 0;
+    *ret_path = NULL;
+    return fail(opening, "out of memory");
+}
+
+/* ---------------------------------------------------------------------------------- file system */
+
+static int directory_sync(const struct opening *opening, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(opening, "open", path);
+    int result = fsync(fd) == 0 ? 0 : fail_errno(opening, "sync", path);
+    close(fd);
+    return result;
+}
+
+static int parent_sync(const struct opening *opening, const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return fail(opening, "out of memory");
+    int result = directory_sync(opening, dirname(copy));
+    free(copy);
+    return result;
+}
+
+/* Creates the directory unless it is there. */
+static int directory_make(const struct opening *opening, const char *path)
+{
+    struct stat status;
+    if (mkdir(path, 0700) == 0)
+        return parent_sync(opening, path);
+    if (errno != EEXIST)
+        return fail_errno(opening, "create the directory", path);
+    if (stat(path, &status) != 0)
+        return fail_errno(opening, "open", path);
+    return S_ISDIR(status.st_mode) ? 0 : fail(opening, "%s is not a directory", path);
+}
+
+static bool exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+static int lock_take(const struct opening *opening, const char *directory, int *ret_fd)
+{
+    char *path;
+    if (path_make(opening, &path, "%s/lock", directory) != 0)
+        return -1;
+    int result = 0;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        result = fail_errno(opening, "write to", path);
+    else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        result =
+            errno == EWOULDBLOCK
+                ? fail(opening, "%s is in use by another process (it holds %s)", directory, path)
+                : fail_errno(opening, "lock", path);
+    if (result == 0)
+        *ret_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    free(path);
+    return result;
+}
+
+/* Is every visible name in the directory one of these? Returns -1 on failure, else 0 or 1;
+ * *ret_stranger is one that is not, malloc'ed. */
+static int only_known_names(const struct opening *opening, const char *path,
+                            const char *const *names, char **ret_stranger)
+{
+    DIR *stream = opendir(path);
+    if (stream == NULL)
+        return fail_errno(opening, "read", path);
+    int result = 1;
+    const struct dirent *entry;
+    while (result == 1 && (entry = readdir(stream)) != NULL) {
+        bool known = entry->d_name[0] == '.';
+        for (size_t i = 0; names[i] != NULL && !known; i++)
+            known = strcmp(entry->d_name, names[i]) == 0;
+        if (!known) {
+            *ret_stranger = strdup(entry->d_name);
+            result = *ret_stranger != NULL ? 0 : fail(opening, "out of memory");
+        }
+    }
+    closedir(stream);
+    return result;
+}
+
+/* -------------------------------------------------------------------------------------- CURRENT */
+
+static int current_read(struct opening *opening)
+{
+    char text[128];
+    unsigned version;
+    uint64_t state;
+    int end = 0;
+    FILE *in = fopen(opening->current_path, "re");
+    if (in == NULL)
+        return fail_errno(opening, "read", opening->current_path);
+    size_t n = fread(text, 1, sizeof(text) - 1, in);
+    int failed = ferror(in);
+    fclose(in);
+    if (failed)
+        return fail_errno(opening, "read", opening->current_path);
+    text[n] = '\0';
+    if (sscanf(text, CURRENT_MAGIC " %u", &version) == 1 && version != CURRENT_VERSION)
+        return fail(opening, "%s has format version %u, which this program does not know",
+                    opening->current_path, version);
+    if (sscanf(text, CURRENT_MAGIC " %u\n%" SCNu64 "\n%n", &version, &state, &end) != 2 ||
+        (size_t)end != n || state == 0)
+        return fail(opening, "%s is damaged", opening->current_path);
+    opening->datadir.state = state;
+    return 0;
+}
+
+static int bytes_write(int fd, const char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(fd, bytes, n);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return -1;
+        bytes += written;
+        n -= (size_t)written;
+    }
+    return 0;
+}
+
+static int current_write(struct opening *opening)
+{
+    char text[128];
+    char *temporary;
+    if (path_make(opening, &temporary, "%s.new", opening->current_path) != 0)
+        return -1;
+    int n = snprintf(text, sizeof(text), CURRENT_MAGIC " %u\n%" PRIu64 "\n", CURRENT_VERSION,
+                     opening->datadir.state);
+    int result = -1;
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || bytes_write(fd, text, (size_t)n) != 0)
+        result = fail_errno(opening, "write", temporary);
+    else if (fsync(fd) != 0)
+        result = fail_errno(opening, "sync", temporary);
+    else if (rename(temporary, opening->current_path) != 0)
+        result = fail_errno(opening, "rename", temporary);
+    else
+        result = directory_sync(opening, opening->state_directory);
+    if (fd >= 0)
+        close(fd);
+    free(temporary);
+    return result;
+}
+
+/* ---------------------------------------------------------------------------------------- opening
+ */
+
+/* DIR is ours, or has nothing in it that speaks against making it ours. */
+static int directory_claim(const struct opening *opening)
+{
+    static const char *const names[] = {"lock", "node",       "raft", "state",
+                                        "cold", "lost+found", NULL};
+    char *stranger = NULL;
+    if (exists(opening->current_path))
+        return 0;
+    int known = only_known_names(opening, opening->directory, names, &stranger);
+    if (known == 0)
+        fail(opening, "%s is not a data directory of TierKV: it has %s in it", opening->directory,
+             stranger);
+    free(stranger);
+    return known == 1 ? 0 : -1;
+}
+
+static int state_paths_make(struct opening *opening)
+{
+    struct datadir *datadir = &opening->datadir;
+    if (path_make(opening, &datadir->warm_path, "%s/%" PRIu64 "/warm", opening->state_directory,
+                  datadir->state) != 0)
+        return -1;
+    return path_make(opening, &datadir->cold_path, "%s/%" PRIu64, opening->cold_directory,
+                     datadir->state);
+}
+
+static int state_create(struct opening *opening)
+{
+    static const char *const nothing[] = {NULL};
+    struct datadir *datadir = &opening->datadir;
+    char *number = NULL, *stranger = NULL;
+    int result = -1;
+    datadir->state = 1;
+    if (state_paths_make(opening) != 0 ||
+        path_make(opening, &number, "%s/%" PRIu64, opening->state_directory, datadir->state) != 0)
+        goto out;
+    if (exists(datadir->warm_path)) {
+        fail(opening, "%s is missing although %s is there", opening->current_path,
+             datadir->warm_path);
+        goto out;
+    }
+    if (directory_make(opening, datadir->cold_path) != 0 || directory_make(opening, number) != 0)
+        goto out;
+    int empty = only_known_names(opening, datadir->cold_path, nothing, &stranger);
+    if (empty == 0)
+        fail(opening, "%s is not empty: it belongs to another data directory than %s",
+             datadir->cold_path, opening->directory);
+    if (empty == 1)
+        result = current_write(opening);
+out:
+    free(stranger);
+    free(number);
+    return result;
+}
+
+static int state_find(struct opening *opening)
+{
+    if (current_read(opening) != 0 || state_paths_make(opening) != 0)
+        return -1;
+    if (!exists(opening->datadir.cold_path))
+        return fail(opening,
+                    "%s, where the cold values of %s are, is missing: is its disk mounted?",
+                    opening->datadir.cold_path, opening->directory);
+    return 0;
+}
+
+static int open_all(struct opening *opening, const char *cold_directory)
+{
+    struct datadir *datadir = &opening->datadir;
+    const char *directory = opening->directory;
+    const bool cold_inside = *cold_directory == '\0';
+    if (path_make(opening, &datadir->raft_path, "%s/raft", directory) != 0 ||
+        path_make(opening, &datadir->identity_path, "%s/node", directory) != 0 ||
+        path_make(opening, &opening->state_directory, "%s/state", directory) != 0 ||
+        path_make(opening, &opening->current_path, "%s/state/CURRENT", directory) != 0 ||
+        path_make(opening, &opening->cold_directory, "%s%s",
+                  cold_inside ? directory : cold_directory, cold_inside ? "/cold" : "") != 0)
+        return -1;
+    if (directory_make(opening, directory) != 0 || directory_claim(opening) != 0 ||
+        lock_take(opening, directory, &datadir->lock_fd) != 0)
+        return -1;
+    const bool old = exists(opening->current_path);
+    if (directory_make(opening, datadir->raft_path) != 0 ||
+        directory_make(opening, opening->state_directory) != 0 ||
+        directory_make(opening, opening->cold_directory) != 0 ||
+        lock_take(opening, opening->cold_directory, &datadir->cold_lock_fd) != 0)
+        return -1;
+    return old ? state_find(opening) : state_create(opening);
+}
+
+int datadir_open(const char *directory, const char *cold_directory, struct datadir *ret_datadir,
+                 char *error_text, size_t error_text_size)
+{
+    struct opening opening = {.datadir = {.lock_fd = -1, .cold_lock_fd = -1},
+                              .directory = directory,
+                              .error_text = error_text,
+                              .error_text_size = error_text_size};
+    int result = open_all(&opening, cold_directory);
+    if (result == 0)
+        *ret_datadir = opening.datadir;
+    else
+        datadir_close(&opening.datadir);
+    free(opening.cold_directory);
+    free(opening.state_directory);
+    free(opening.current_path);
+    return result;
+}
+
+void datadir_close(struct datadir *datadir)
+{
+    if (datadir->cold_lock_fd >= 0)
+        close(datadir->cold_lock_fd);
+    if (datadir->lock_fd >= 0)
+        close(datadir->lock_fd);
+    free(datadir->raft_path);
+    free(datadir->identity_path);
+    free(datadir->warm_path);
+    free(datadir->cold_path);
+}

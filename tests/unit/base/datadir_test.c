@@ -1,0 +1,232 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "datadir.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A folder for one test, with the paths that most need. */
+static char folder[64], data[80], cold[80];
+
+static int folder_make(void **unused)
+{
+    (void)unused;
+    snprintf(folder, sizeof(folder), "/tmp/datadir_test.XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    snprintf(data, sizeof(data), "%s/data", folder);
+    snprintf(cold, sizeof(cold), "%s/hdd", folder);
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *ftw)
+{
+    (void)status;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static int folder_remove(void **unused)
+{
+    (void)unused;
+    return nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static struct datadir open_datadir(const char *cold_directory)
+{
+    struct datadir datadir;
+    char error_text[512] = "";
+    if (datadir_open(data, cold_directory, &datadir, error_text, sizeof(error_text)) != 0)
+        fail_msg("%s", error_text);
+    return datadir;
+}
+
+static void assert_refused(const char *cold_directory, const char *part)
+{
+    struct datadir datadir;
+    char error_text[512] = "";
+    assert_int_equal(datadir_open(data, cold_directory, &datadir, error_text, sizeof(error_text)),
+                     -1);
+    if (strstr(error_text, part) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", part, error_text);
+}
+
+static void write_file(const char *name, const char *text)
+{
+    char path[160];
+    snprintf(path, sizeof(path), "%s/%s", data, name);
+    FILE *out = fopen(path, "w");
+    assert_non_null(out);
+    fputs(text, out);
+    assert_int_equal(fclose(out), 0);
+}
+
+static void a_new_directory_gets_the_layout_for_its_owner_only(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir("");
+    assert_int_equal(datadir.state, 1);
+    struct stat status;
+    assert_int_equal(stat(data, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(stat(datadir.raft_path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0700);
+    assert_int_equal(stat(datadir.cold_path, &status), 0);
+    char expected[160];
+    snprintf(expected, sizeof(expected), "%s/state/1/warm", data);
+    assert_string_equal(datadir.warm_path, expected);
+    snprintf(expected, sizeof(expected), "%s/cold/1", data);
+    assert_string_equal(datadir.cold_path, expected);
+    snprintf(expected, sizeof(expected), "%s/node", data);
+    assert_string_equal(datadir.identity_path, expected);
+    datadir_close(&datadir);
+}
+
+static void opening_again_finds_the_same_state(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir(cold);
+    assert_int_equal(mkdir(datadir.warm_path, 0700), 0);
+    datadir_close(&datadir);
+    datadir = open_datadir(cold);
+    assert_int_equal(datadir.state, 1);
+    datadir_close(&datadir);
+}
+
+static void a_directory_in_use_is_refused_until_it_is_closed(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir("");
+    assert_refused("", "in use by another process");
+    datadir_close(&datadir);
+    datadir = open_datadir("");
+    datadir_close(&datadir);
+}
+
+static void a_cold_directory_serves_one_data_directory_only(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir(cold);
+    snprintf(data, sizeof(data), "%s/other", folder);
+    assert_refused(cold, "in use by another process");
+    char path[160];
+    snprintf(path, sizeof(path), "%s/segment", datadir.cold_path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    datadir_close(&datadir);
+    assert_refused(cold, "belongs to another data directory");
+}
+
+static void a_state_without_its_cold_directory_is_refused(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir(cold);
+    assert_int_equal(rmdir(datadir.cold_path), 0);
+    datadir_close(&datadir);
+    assert_refused(cold, "is its disk mounted?");
+}
+
+static void a_directory_with_something_else_in_it_is_left_alone(void **unused)
+{
+    (void)unused;
+    assert_int_equal(mkdir(data, 0700), 0);
+    write_file("thesis.txt", "important");
+    assert_refused("", "it has thesis.txt in it");
+    char path[160];
+    snprintf(path, sizeof(path), "%s/lock", data);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
+static void an_empty_mount_point_is_accepted(void **unused)
+{
+    (void)unused;
+    char path[160];
+    assert_int_equal(mkdir(data, 0755), 0);
+    snprintf(path, sizeof(path), "%s/lost+found", data);
+    assert_int_equal(mkdir(path, 0700), 0);
+    struct datadir datadir = open_datadir("");
+    datadir_close(&datadir);
+}
+
+static void a_start_that_was_interrupted_is_repeated(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir("");
+    char path[160];
+    snprintf(path, sizeof(path), "%s/state/CURRENT", data);
+    assert_int_equal(unlink(path), 0);
+    datadir_close(&datadir);
+    datadir = open_datadir("");
+    /* But not over a state that someone has written to. */
+    assert_int_equal(mkdir(datadir.warm_path, 0700), 0);
+    assert_int_equal(unlink(path), 0);
+    datadir_close(&datadir);
+    assert_refused("", "CURRENT is missing");
+}
+
+static void an_unknown_version_or_damage_of_current_is_refused(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir("");
+    datadir_close(&datadir);
+    write_file("state/CURRENT", "tierkv-state 2\nsomething new\n");
+    assert_refused("", "format version 2, which this program does not know");
+    static const char *const damaged[] = {"", "tierkv-state 1\n", "tierkv-state 1\n0\n",
+                                          "tierkv-state 1\n1\nmore", "another file\n1\n"};
+    for (size_t i = 0; i < sizeof(damaged) / sizeof(damaged[0]); i++) {
+        write_file("state/CURRENT", damaged[i]);
+        assert_refused("", "CURRENT is damaged");
+    }
+}
+
+static void paths_that_cannot_be_used_are_named_with_the_cause(void **unused)
+{
+    (void)unused;
+    snprintf(data, sizeof(data), "%s/no/such", folder);
+    assert_refused("", "No such file or directory");
+    snprintf(data, sizeof(data), "/proc/tierkv");
+    assert_refused("", "cannot create the directory /proc/tierkv");
+    snprintf(data, sizeof(data), "%s/data", folder);
+    FILE *out = fopen(data, "w");
+    assert_non_null(out);
+    fclose(out);
+    assert_refused("", "is not a directory");
+}
+
+static void a_directory_without_write_permission_is_refused(void **unused)
+{
+    (void)unused;
+    if (geteuid() == 0)
+        skip(); /* Root may write anywhere */
+    assert_int_equal(mkdir(data, 0500), 0);
+    assert_refused("", "Permission denied");
+}
+
+int main(void)
+{
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(a_new_directory_gets_the_layout_for_its_owner_only),
+        IN_FOLDER(opening_again_finds_the_same_state),
+        IN_FOLDER(a_directory_in_use_is_refused_until_it_is_closed),
+        IN_FOLDER(a_cold_directory_serves_one_data_directory_only),
+        IN_FOLDER(a_state_without_its_cold_directory_is_refused),
+        IN_FOLDER(a_directory_with_something_else_in_it_is_left_alone),
+        IN_FOLDER(an_empty_mount_point_is_accepted),
+        IN_FOLDER(a_start_that_was_interrupted_is_repeated),
+        IN_FOLDER(an_unknown_version_or_damage_of_current_is_refused),
+        IN_FOLDER(paths_that_cannot_be_used_are_named_with_the_cause),
+        IN_FOLDER(a_directory_without_write_permission_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
