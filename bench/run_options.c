@@ -35,15 +35,31 @@ static void flag_name(const struct entry *entry, char *name, size_t size)
     }
 }
 
+/* " (default)" as one would write it, or nothing. */
+static void default_text(const struct entry *entry, char *text, size_t size)
+{
+    double value = strtod(entry->text_default, NULL);
+
+    if (entry->type == TYPE_bytes && value >= 1048576)
+        snprintf(text, size, " (%.0fMiB)", value / 1048576);
+    else if (entry->type != TYPE_text)
+        snprintf(text, size, " (%.10g)", value);
+    else if (strlen(entry->text_default) > 2) /* More than its quotes */
+        snprintf(text, size, " (%s)", entry->text_default);
+    else
+        *text = '\0';
+}
+
 static void help(void)
 {
     puts("usage: tierbench run [--OPTION VALUE]...\n"
          "\n"
          "Writes all keys, warms up, then measures reads and writes of Zipf-distributed keys.\n");
     for (size_t i = 0; i < N_ENTRIES; i++) {
-        char name[32];
+        char name[32], shown[32];
         flag_name(&entries[i], name, sizeof(name));
-        printf("  --%-12s %s (%s)\n", name, entries[i].help, entries[i].text_default);
+        default_text(&entries[i], shown, sizeof(shown));
+        printf("  --%-12s %s%s\n", name, entries[i].help, shown);
     }
 }
 

@@ -55,6 +55,7 @@ struct tiers_reader {
     int event_fd;
     bool quiet; /* Neither counts nor moves anything: tiers_each */
     uint64_t sample;
+    enum tiers_tier tier; /* That answered last */
     struct operation *operations;
     struct operation *free;
     struct operation *completed; /* Oldest first */
@@ -253,6 +254,7 @@ static int lookup(struct tiers_reader *reader, struct query *query,
     switch (hot_get(reader->tiers->hot, query->hash, query->space, query->key, query->key_len,
                     ret_record, &query->ticket)) {
     case HOT_HIT:
+        reader->tier = TIERS_TIER_HOT;
         if (!reader->quiet) {
             engine_count(&reader->counters.hits_hot, 1);
             reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
@@ -268,6 +270,7 @@ static int lookup(struct tiers_reader *reader, struct query *query,
         break;
     }
     if (error == 0) {
+        reader->tier = TIERS_TIER_WARM;
         admit(reader, query, access_note(reader, query, &reader->counters.hits_warm), record);
         *ret_record = record;
     } else if (error == TIERS_NOT_FOUND && !reader->quiet) {
@@ -362,6 +365,7 @@ static void operation_finish(struct operation *operation)
         }
     } else {
         operation_account(operation);
+        operation->reader->tier = TIERS_TIER_COLD;
         record = operation->record;
         operation->record = NULL;
     }
@@ -423,6 +427,11 @@ int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space, const 
         operation_free(operation);
     }
     return error;
+}
+
+enum tiers_tier tiers_reader_tier(const struct tiers_reader *reader)
+{
+    return reader->tier;
 }
 
 void tiers_reader_complete(struct tiers_reader *reader)

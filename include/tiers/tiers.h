@@ -225,6 +225,11 @@ void tiers_reader_complete(struct tiers_reader *reader);
 /* After it returns, `done` is not called and `read` may be freed. `read` must be under way. */
 void tiers_reader_cancel(struct tiers_reader *reader, struct tiers_read *read);
 
+/* The tier that answered the reader's last successful read: valid once tiers_reader_get has
+ * returned 0, and inside `done` with status 0. */
+enum tiers_tier { TIERS_TIER_HOT, TIERS_TIER_WARM, TIERS_TIER_COLD };
+enum tiers_tier tiers_reader_tier(const struct tiers_reader *reader);
+
 /* Waits for the answer instead: for tests and tools. Same results, never TIERS_PENDING. */
 int tiers_reader_get_wait(struct tiers_reader *reader, enum tiers_space space, const void *key,
                           size_t key_len, const struct tiers_record **ret_record);
