@@ -56,6 +56,9 @@
       "size at which a cold segment is sealed")                                                    \
     X(ms, flush_interval, "1s", 10, 600000, "age at which writes are flushed to the warm tier")    \
     X(bytes, flush_bytes, "32MiB", 65536, 1099511627776, "amount at which writes are flushed")     \
+    X(bytes, dirty_bytes_max, "0", 0, 1125899906842624,                                            \
+      "unflushed writes at which applying pauses; 0: half of hot_bytes")                           \
+    X(u64, disk_reads_in_flight_max, "256", 1, 65536, "reads of disks under way, per thread")      \
     X(flag, direct_io, "true", 0, 0, "bypass the page cache for cold segments where possible")     \
     X(choice, policy, "lru", 0, 0, "{lru} eviction policy of the hot tier")                        \
     X(choice, log_level, "info", 0, 0, "{debug,info,warning,error} least level that is logged")    \

@@ -1,0 +1,113 @@
+/* POST /join through libtierkv, which goes round the endpoints and follows redirects to the leader.
+ * The request is repeatable, so that every failure is met alike: wait, twice as long each time up
+ * to a bound, and ask again. Attempts are logged at powers of two, so that a cluster that is away
+ * for a day does not fill the log. */
+#include "joiner.h"
+
+#include "log.h"
+#include "tierkv/client.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define REQUEST_TIMEOUT_MS 5000
+#define PAUSE_MS_LEAST     100
+#define PAUSE_MS_MOST      3000
+
+struct joiner {
+    struct joiner_options options;
+    struct tierkv_client *client;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+    bool stopping; /* Under the mutex */
+};
+
+/* False: told to stop. */
+static bool pause_for(struct joiner *joiner, uint64_t pause_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(pause_ms / 1000);
+    until.tv_nsec += (long)(pause_ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&joiner->mutex);
+    int error = 0;
+    while (!joiner->stopping && error == 0)
+        error = pthread_cond_timedwait(&joiner->wake, &joiner->mutex, &until);
+    bool stopping = joiner->stopping;
+    pthread_mutex_unlock(&joiner->mutex);
+    return !stopping;
+}
+
+static void *joiner_run(void *argument)
+{
+    struct joiner *joiner = argument;
+    const struct joiner_options *options = &joiner->options;
+    uint64_t pause_ms = PAUSE_MS_LEAST;
+    for (uint64_t attempt = 1; !options->is_member(options->context); attempt++) {
+        int error = tierkv_join(joiner->client, options->name, options->http_address,
+                                options->raft_address, options->incarnation);
+        if (error == 0) {
+            log_info("joined", LOG_TEXT("name", options->name), LOG_U64("attempts", attempt));
+            break;
+        }
+        if ((attempt & (attempt - 1)) == 0)
+            log_warning("not joined yet", LOG_TEXT("through", options->endpoints),
+                        LOG_TEXT("reason", tierkv_client_error_text(joiner->client)),
+                        LOG_U64("attempts", attempt));
+        if (!pause_for(joiner, pause_ms))
+            break;
+        pause_ms = pause_ms * 2 < PAUSE_MS_MOST ? pause_ms * 2 : PAUSE_MS_MOST;
+    }
+    return NULL;
+}
+
+int joiner_start(const struct joiner_options *options, struct joiner **ret_joiner)
+{
+    struct joiner *joiner = calloc(1, sizeof(*joiner));
+    if (joiner == NULL)
+        return TIERKV_NO_MEMORY;
+    joiner->options = *options;
+    const struct tierkv_client_options client_options = {.endpoints = options->endpoints,
+                                                         .timeout_ms = REQUEST_TIMEOUT_MS};
+    int error = tierkv_client_open(&client_options, &joiner->client);
+    if (error != 0) {
+        free(joiner);
+        return error;
+    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&joiner->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&joiner->mutex, NULL);
+    if (pthread_create(&joiner->thread, NULL, joiner_run, joiner) != 0) {
+        pthread_mutex_destroy(&joiner->mutex);
+        pthread_cond_destroy(&joiner->wake);
+        tierkv_client_close(joiner->client);
+        free(joiner);
+        return TIERKV_NO_MEMORY;
+    }
+    *ret_joiner = joiner;
+    return 0;
+}
+
+void joiner_stop(struct joiner *joiner)
+{
+    if (joiner == NULL)
+        return;
+    pthread_mutex_lock(&joiner->mutex);
+    joiner->stopping = true;
+    pthread_cond_signal(&joiner->wake);
+    pthread_mutex_unlock(&joiner->mutex);
+    pthread_join(joiner->thread, NULL);
+    pthread_mutex_destroy(&joiner->mutex);
+    pthread_cond_destroy(&joiner->wake);
+    tierkv_client_close(joiner->client);
+    free(joiner);
+}

@@ -1,0 +1,90 @@
+/* Main thread, at start. */
+#include "listen.h"
+
+#include "address.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A bound socket, or -1 with errno. */
+static int bind_shared(const struct addrinfo *info)
+{
+    const int on = 1;
+    int fd = socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC, info->ai_protocol);
+    if (fd < 0)
+        return -1;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+        bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+/* 0: failed, errno. */
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
+        return 0;
+    if (address.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
+    return ntohs(((const struct sockaddr_in *)&address)->sin_port);
+}
+
+int listen_reserve(const char *listen, char *ret_address, size_t address_size, int *ret_fd,
+                   char *error_text, size_t error_text_size)
+{
+    struct address address;
+    if (!address_parse(listen, &address) || strlen(listen) + sizeof("65535") > address_size) {
+        snprintf(error_text, error_text_size, "%s is not HOST:PORT", listen);
+        return -1;
+    }
+    if (address.port != 0) {
+        snprintf(ret_address, address_size, "%s", listen);
+        *ret_fd = -1;
+        return 0;
+    }
+    const struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *info;
+    int error = getaddrinfo(address.host, "0", &hints, &info);
+    if (error != 0) {
+        snprintf(error_text, error_text_size, "cannot listen on %s: %s", listen,
+                 gai_strerror(error));
+        return -1;
+    }
+    int fd = bind_shared(info);
+    freeaddrinfo(info);
+    uint16_t port = fd >= 0 ? port_of(fd) : 0;
+    if (port == 0) {
+        snprintf(error_text, error_text_size, "cannot listen on %s: %s", listen, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    const int host_len = (int)(strrchr(listen, ':') - listen);
+    snprintf(ret_address, address_size, "%.*s:%u", host_len, listen, (unsigned)port);
+    *ret_fd = fd;
+    return 0;
+}
+
+uint64_t descriptors_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 0;
+    const rlim_t soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_max : soft;
+}
