@@ -16,6 +16,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* libh2o keeps memory for reuse per thread and never gives it back. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libh2o-evloop\n";
+}
+
 static void check(bool good, const char *what)
 {
     if (good)
