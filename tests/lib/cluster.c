@@ -28,7 +28,7 @@
 struct node {
     pid_t pid; /* 0: not running */
     char http[ADDRESS_BYTES], raft[ADDRESS_BYTES];
-    char directory[TEMP_FOLDER_PATH_BYTES + 16], log_path[TEMP_FOLDER_PATH_BYTES + 16];
+    char directory[TEMP_FOLDER_PATH_BYTES + 32], log_path[TEMP_FOLDER_PATH_BYTES + 32];
     char *flags[FLAGS_MAX];
     size_t n_flags;
 };
