@@ -82,12 +82,12 @@ static uint64_t revision_of(const struct http_answer *answer)
 
 static uint64_t put(const char *path, const void *value, size_t length)
 {
-    struct http_answer answer = expect(
-        200, (struct http_request){.method = "PUT",
-                                   .path = path,
-                                   .body = value,
-                                   .body_len = length,
-                                   .headers = {"Content-Type: application/octet-stream"}});
+    struct http_answer answer =
+        expect(200, (struct http_request){.method = "PUT",
+                                          .path = path,
+                                          .body = value,
+                                          .body_len = length,
+                                          .headers = {"Content-Type: application/octet-stream"}});
     uint64_t revision = revision_of(&answer);
     http_free(&answer);
     return revision;
@@ -113,8 +113,8 @@ static void a_posted_key_is_read_and_deleted_in_every_http_version(void **state)
         json_decref(wanted);
         assert_int_equal(answer.version, version == HTTP_1_1 ? 1 : 2);
         http_free(&answer);
-        expect_only(200, (struct http_request){
-                             .method = "DELETE", .path = "/key/foo", .version = version});
+        expect_only(
+            200, (struct http_request){.method = "DELETE", .path = "/key/foo", .version = version});
         expect_error(404, (struct http_request){.path = "/key/foo", .version = version});
     }
 }
@@ -125,14 +125,15 @@ static void the_curl_lines_of_the_readme_work_as_they_stand(void **state)
     struct process_result result;
 
     (void)state;
-    snprintf(script, sizeof(script),
-             "set -e\n"
-             "curl -sS -L -XPOST %1$s/key -d '{\"user1\": \"batman\", \"user2\": \"robin\"}'; echo\n"
-             "curl -sS -L -XGET %1$s/key/user1; echo\n"
-             "curl -sS -L -XGET '%1$s/key/user2?level=consistent'; echo\n"
-             "curl -sS -L -XDELETE %1$s/key/user1; echo\n"
-             "curl -sS -L -o /dev/null -w '%%{http_code}\\n' %1$s/key/user1\n",
-             address);
+    snprintf(
+        script, sizeof(script),
+        "set -e\n"
+        "curl -sS -L -XPOST %1$s/key -d '{\"user1\": \"batman\", \"user2\": \"robin\"}'; echo\n"
+        "curl -sS -L -XGET %1$s/key/user1; echo\n"
+        "curl -sS -L -XGET '%1$s/key/user2?level=consistent'; echo\n"
+        "curl -sS -L -XDELETE %1$s/key/user1; echo\n"
+        "curl -sS -L -o /dev/null -w '%%{http_code}\\n' %1$s/key/user1\n",
+        address);
     const char *const arguments[] = {"/bin/sh", "-c", script, NULL};
     process_run(arguments, NULL, 0, 20000, &result);
     assert_string_equal(result.errors, "");
