@@ -28,18 +28,17 @@
 #define RING_DEPTH 4
 
 /* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk. */
-#define PREALLOCATE_BYTES (16u << 20)
+#define PREALLOCATE_BYTES ((uint64_t)16 << 20)
 
 /* A larger scratch buffer is given back after the append that needed it. */
-#define SCRATCH_KEPT_MAX (2 * COLD_BUFFER_BYTES)
+#define SCRATCH_KEPT_MAX ((size_t)2 * COLD_BUFFER_BYTES)
 
-int cold_fail(struct cold *cold, int status, const char *format, ...)
+void cold_note(struct cold *cold, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(cold->error_text, sizeof cold->error_text, format, arguments);
     va_end(arguments);
-    return status;
 }
 
 const char *cold_error_text(const struct cold *cold)

@@ -47,7 +47,7 @@ static int items_append(struct cold_files *files, struct cold_file *file)
     assert(files->n == 0 || files->items[files->n - 1]->id < file->id);
     if (files->n == files->capacity) {
         size_t capacity = files->capacity == 0 ? 64 : 2 * files->capacity;
-        struct cold_file **items = realloc(files->items, capacity * sizeof *items);
+        struct cold_file **items = realloc(files->items, capacity * sizeof(struct cold_file *));
         if (items == NULL)
             return TIERS_NO_MEMORY;
         files->items = items;
@@ -385,7 +385,8 @@ bool cold_files_delete(struct cold_files *files, uint64_t id)
     if (found) {
         struct cold_file *file = files->items[i];
         files->n--;
-        memmove(files->items + i, files->items + i + 1, (files->n - i) * sizeof *files->items);
+        memmove(files->items + i, files->items + i + 1,
+                (files->n - i) * sizeof(struct cold_file *));
         atomic_store(&files->count, files->n);
         atomic_fetch_sub(&files->bytes, file->bytes);
         file->deleted = true;

@@ -57,8 +57,10 @@ struct cold {
     char error_text[256];
 };
 
-/* Notes a sentence for cold_error_text and returns `status`. */
-int cold_fail(struct cold *cold, int status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/* Notes a sentence for cold_error_text. */
+void cold_note(struct cold *cold, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The same, with `status` as its value. */
+#define cold_fail(cold, status, ...) (cold_note((cold), __VA_ARGS__), (status))
 
 #endif

@@ -54,7 +54,7 @@ size_t cold_record_encode(struct cold_codec *codec, const struct cold_item *item
 /* The size of the record that begins with these COLD_RECORD_HEADER_BYTES bytes, checked only for
  * being possible: a multiple of COLD_RECORD_ALIGN and at most COLD_RECORD_BYTES_MAX. 0 or
  * TIERS_CORRUPT. */
-int cold_record_size(const unsigned char *header, size_t *ret_bytes);
+int cold_record_size(const unsigned char *bytes, size_t *ret_bytes);
 
 /* Reads the record of exactly `n_bytes`, which may be anything. `ret_item` points into `bytes` or
  * into the codec, until either changes; its location is left alone. 0, TIERS_CORRUPT,

@@ -232,8 +232,8 @@ static inline void file_flip(const char *path, uint64_t offset, unsigned char bi
 /* ---- Waiting for one read ---- */
 
 struct answer {
-    int status; /* 1: none yet */
     const struct sample *expected;
+    int status; /* 1: none yet */
     bool equal;
 };
 

@@ -7,9 +7,11 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 
 #define N_SAMPLES 300
+#define N_READS   1200
 
 static struct cold_reader *reader_open(struct fixture *f)
 {
@@ -36,10 +38,10 @@ static void reads_at_full_depth_in_random_order_are_all_right(void **state)
     struct fixture *f = *state;
     struct sample *samples = samples_store(f, N_SAMPLES);
     struct cold_reader *reader = reader_open(f);
-    struct answer *answers = calloc(4 * N_SAMPLES, sizeof *answers);
+    struct answer *answers = calloc(N_READS, sizeof *answers);
     assert_non_null(answers);
     bool was_busy = false;
-    for (size_t i = 0; i < (size_t)4 * N_SAMPLES; i++) {
+    for (size_t i = 0; i < N_READS; i++) {
         const struct sample *sample = &samples[random_next(&f->random) % N_SAMPLES];
         int status;
         while ((status = submit(reader, sample, &answers[i])) == TIERS_BUSY) {
@@ -51,7 +53,7 @@ static void reads_at_full_depth_in_random_order_are_all_right(void **state)
     while (cold_reader_wait(reader) > 0)
         ;
     assert_true(was_busy);
-    for (size_t i = 0; i < (size_t)4 * N_SAMPLES; i++) {
+    for (size_t i = 0; i < N_READS; i++) {
         assert_int_equal(answers[i].status, 0);
         assert_true(answers[i].equal);
     }
@@ -379,6 +381,7 @@ struct shared {
     _Atomic size_t synced;  /* Samples below are durable */
     _Atomic size_t deleted; /* Samples below may be gone */
     _Atomic bool finished;
+    _Atomic unsigned started;
     _Atomic unsigned wrong;
     _Atomic unsigned right;
 };
@@ -408,7 +411,7 @@ static void *read_until_finished(void *context)
         return NULL;
     }
     struct thread_read reads[8] = {0};
-    uint64_t random = (uintptr_t)&reads;
+    uint64_t random = shared->f->random + atomic_fetch_add(&shared->started, 1);
     while (!atomic_load(&shared->finished)) {
         size_t synced = atomic_load(&shared->synced);
         for (size_t i = 0; i < 8 && synced > 0; i++) {

@@ -163,8 +163,10 @@ static void the_layout_on_disk_is_as_documented(void **state)
     expected[32] = 2;
     expected[40] = 3;
     expected[48] = 4;
-    memcpy(expected + 56, "\x88\x77\x66\x55\x44\x33\x22\x11", 8);
-    memcpy(expected + 72, "abcvw", 5);
+    static const unsigned char expires[] = {0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
+    static const unsigned char key_and_value[] = {'a', 'b', 'c', 'v', 'w'};
+    memcpy(expected + 56, expires, sizeof expires);
+    memcpy(expected + 72, key_and_value, sizeof key_and_value);
     assert_int_equal(e->n_bytes, sizeof expected);
     assert_memory_equal(e->bytes, expected, 64);
     assert_memory_equal(e->bytes + 72, expected + 72, 8);

@@ -5,6 +5,13 @@
 #include "little_endian.h"
 
 #include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <xxhash.h>
 
 #define N_SAMPLES 200
@@ -490,7 +497,82 @@ static void a_directory_that_cannot_be_made_is_named(void **state)
     f->options.directory = f->folder;
 }
 
+/* In a child process: forbids io_uring as container runtimes do, and opens. */
+static int open_without_uring(struct fixture *f)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        return 1;
+    if (fixture_try_open(f) != TIERS_ACCESS)
+        return 2;
+    return strstr(f->text, "io_uring") != NULL && strstr(f->text, "seccomp") != NULL ? 0 : 3;
+}
+
+static void a_forbidden_io_uring_is_explained(void **state)
+{
+    struct fixture *f = *state;
+    fixture_close(f);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(open_without_uring(f));
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* ---- Faults ---- */
+
+/* Appends and syncs until it fails; returns how. */
+static int append_until_failure(struct fixture *f, struct sample *samples, size_t n_samples)
+{
+    for (size_t i = 0; i < n_samples; i++) {
+        int status = try_append(f, &samples[i]);
+        if (status != 0)
+            return status;
+    }
+    struct cold_known touched[COLD_TOUCHED_MAX];
+    size_t n = COLD_TOUCHED_MAX;
+    return cold_sync(f->cold, touched, &n);
+}
+
+/* The limit of the file size stands for the full disk: the kernel itself refuses the write. */
+static void the_kernels_refusal_to_write_more_is_survived(void **state)
+{
+    struct fixture *f = *state;
+    struct sample samples[2];
+    sample_make(&samples[0], &f->random, 10, 1000);
+    sample_make(&samples[1], &f->random, 10, 10u << 20);
+    random_fill(&f->random, samples[1].value, samples[1].value_len);
+    append(f, &samples[0]);
+    sync_all(f);
+
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit small = {.rlim_cur = 3000000, .rlim_max = before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    int status = append_until_failure(f, &samples[1], 1);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, handler);
+
+    assert_int_equal(status, TIERS_NO_SPACE);
+    cold_abandon(f->cold);
+    assert_readable(f, samples, 1);
+    append(f, &samples[1]);
+    sync_all(f);
+    assert_readable(f, samples, 2);
+    free(samples[0].value);
+    free(samples[1].value);
+}
 
 static void short_and_interrupted_writes_are_continued(void **state)
 {
@@ -527,19 +609,6 @@ static void a_write_that_never_progresses_is_an_error(void **state)
     assert_int_equal(cold_sync(f->cold, touched, &n), TIERS_IO);
     assert_int_equal(n, COLD_TOUCHED_MAX);
     samples_free(samples, 1);
-}
-
-/* Appends and syncs until it fails; returns how. */
-static int append_until_failure(struct fixture *f, struct sample *samples, size_t n_samples)
-{
-    for (size_t i = 0; i < n_samples; i++) {
-        int status = try_append(f, &samples[i]);
-        if (status != 0)
-            return status;
-    }
-    struct cold_known touched[COLD_TOUCHED_MAX];
-    size_t n = COLD_TOUCHED_MAX;
-    return cold_sync(f->cold, touched, &n);
 }
 
 static void after_no_space_and_abandon_only_synced_records_are_left(void **state)
@@ -647,6 +716,8 @@ int main(void)
         TEST(a_segment_with_a_damaged_header_is_named),
         TEST(an_unknown_format_version_is_named),
         TEST(a_directory_that_cannot_be_made_is_named),
+        TEST(a_forbidden_io_uring_is_explained),
+        TEST(the_kernels_refusal_to_write_more_is_survived),
         TEST(short_and_interrupted_writes_are_continued),
         TEST(a_write_that_never_progresses_is_an_error),
         TEST(after_no_space_and_abandon_only_synced_records_are_left),
