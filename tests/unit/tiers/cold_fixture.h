@@ -287,6 +287,7 @@ struct fault {
     int result;      /* 0: cut instead */
     uint32_t length; /* 0: not cut */
     _Atomic unsigned seen;
+    _Atomic unsigned unaligned; /* Operations that O_DIRECT would refuse */
 };
 
 static inline bool fault_before(void *context, const struct uring_op *op, uint32_t *length,
@@ -295,6 +296,9 @@ static inline bool fault_before(void *context, const struct uring_op *op, uint32
     struct fault *fault = context;
     if (op->kind != fault->kind)
         return false;
+    if (op->offset % COLD_BLOCK_BYTES != 0 || op->length % COLD_BLOCK_BYTES != 0 ||
+        (uintptr_t)op->buffer % COLD_BLOCK_BYTES != 0)
+        atomic_fetch_add(&fault->unaligned, 1);
     unsigned number = atomic_fetch_add(&fault->seen, 1) + 1;
     if (number < fault->first || number - fault->first >= fault->times)
         return false;

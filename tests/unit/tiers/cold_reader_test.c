@@ -347,6 +347,7 @@ static void short_and_interrupted_reads_are_continued(void **state)
         for (size_t i = 0; i < N_SAMPLES; i++)
             assert_int_equal(read_status(reader, &samples[i]), 0);
         uring_faults_set(NULL);
+        assert_int_equal(faults[k].unaligned, 0);
     }
     cold_reader_close(reader);
     samples_free(samples, N_SAMPLES);

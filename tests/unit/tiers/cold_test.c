@@ -146,6 +146,7 @@ static void a_scan_survives_short_and_interrupted_reads(void **state)
         assert_int_equal(scan.next, N_SAMPLES);
         assert_int_equal(scan.wrong, 0);
         assert_true(faults[k].seen > faults[k].times);
+        assert_int_equal(faults[k].unaligned, 0);
     }
     samples_free(samples, N_SAMPLES);
 }
@@ -233,6 +234,23 @@ static unsigned files_in(const char *folder)
     return n;
 }
 
+/* The files have the sizes that the index knows, and there are no others. */
+static void assert_known_sizes(const struct fixture *f)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < f->n_known; i++) {
+        struct stat status;
+        char path[1024];
+        segment_path(f, f->known[i].id, path);
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_size, f->known[i].bytes);
+        bytes += f->known[i].bytes;
+    }
+    assert_int_equal(files_in(f->folder), f->n_known);
+    assert_int_equal(cold_segments(f->cold), f->n_known);
+    assert_int_equal(cold_bytes(f->cold), bytes);
+}
+
 static void a_full_segment_is_sealed_and_the_next_begins(void **state)
 {
     struct fixture *f = *state;
@@ -248,18 +266,8 @@ static void a_full_segment_is_sealed_and_the_next_begins(void **state)
         if (i % 10 == 9)
             sync_all(f);
     }
-    uint64_t bytes = 0;
     assert_true(f->n_known > 2);
-    for (size_t i = 0; i < f->n_known; i++) {
-        struct stat status;
-        char path[1024];
-        segment_path(f, f->known[i].id, path);
-        assert_int_equal(stat(path, &status), 0);
-        assert_int_equal(status.st_size, f->known[i].bytes);
-        bytes += f->known[i].bytes;
-    }
-    assert_int_equal(cold_segments(f->cold), f->n_known);
-    assert_int_equal(cold_bytes(f->cold), bytes);
+    assert_known_sizes(f);
     assert_readable(f, samples, N_SAMPLES);
     samples_free(samples, N_SAMPLES);
 }
@@ -591,6 +599,7 @@ static void short_and_interrupted_writes_are_continued(void **state)
             append(f, &samples[i]);
         sync_all(f);
         assert_true(faults[k].seen > faults[k].times);
+        assert_int_equal(faults[k].unaligned, 0);
         uring_faults_set(NULL);
         assert_readable(f, samples, N_SAMPLES);
         samples_free(samples, N_SAMPLES);
@@ -623,7 +632,6 @@ static void after_no_space_and_abandon_only_synced_records_are_left(void **state
         for (size_t i = 0; i < N_SAMPLES / 2; i++)
             append(f, &samples[i]);
         sync_all(f);
-        uint64_t bytes = cold_bytes(f->cold);
 
         struct fault fault = {.kind = URING_WRITE, .first = nth, .times = 1, .result = -ENOSPC};
         fault_set(&fault);
@@ -639,8 +647,7 @@ static void after_no_space_and_abandon_only_synced_records_are_left(void **state
         assert_non_null(strstr(cold_error_text(f->cold), "No space"));
         cold_abandon(f->cold);
         uring_faults_set(NULL);
-        assert_int_equal(files_in(f->folder), f->n_known);
-        assert_int_equal(cold_bytes(f->cold), bytes);
+        assert_known_sizes(f);
         assert_readable(f, samples, N_SAMPLES / 2);
 
         for (size_t i = N_SAMPLES / 2; i < N_SAMPLES; i++)
