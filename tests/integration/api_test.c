@@ -16,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORM "Content-Type: application/x-www-form-urlencoded"
+#define KEY_PATH_BYTES (5 + 3 * 511 + 8)
+#define FORM           "Content-Type: application/x-www-form-urlencoded"
 
 static struct cluster *cluster;
 static const char *address;
@@ -178,39 +179,39 @@ static void an_empty_value_is_not_an_absent_one(void **state)
 }
 
 /* Percent-encodes all bytes of a key. */
-static void key_path(const unsigned char *key, size_t length, char *ret_path)
+static void key_path(const unsigned char *key, size_t length, const char *query,
+                     char ret_path[KEY_PATH_BYTES])
 {
-    strcpy(ret_path, "/key/");
-    ret_path += strlen(ret_path);
+    size_t n = (size_t)snprintf(ret_path, KEY_PATH_BYTES, "/key/");
     for (size_t i = 0; i < length; i++)
-        ret_path += sprintf(ret_path, "%%%02X", key[i]);
+        n += (size_t)snprintf(ret_path + n, KEY_PATH_BYTES - n, "%%%02X", key[i]);
+    snprintf(ret_path + n, KEY_PATH_BYTES - n, "%s", query);
 }
 
 static void keys_may_have_any_bytes(void **state)
 {
     unsigned char key[511];
-    char path[5 + 3 * sizeof(key) + 8];
+    char path[KEY_PATH_BYTES];
 
     (void)state;
     for (unsigned byte = 0; byte < 256; byte++) {
         key[0] = (unsigned char)byte;
-        key_path(key, 1, path);
+        key_path(key, 1, "", path);
         put(path, &key[0], 1);
     }
     for (unsigned byte = 0; byte < 256; byte++) {
         key[0] = (unsigned char)byte;
-        key_path(key, 1, path);
-        strcat(path, "?raw");
+        key_path(key, 1, "?raw", path);
         struct http_answer answer = expect(200, (struct http_request){.path = path});
         assert_int_equal(answer.body_len, 1);
         assert_int_equal((unsigned char)answer.body[0], byte);
         http_free(&answer);
     }
     memset(key, 0xff, sizeof(key));
-    key_path(key, sizeof(key), path);
+    key_path(key, sizeof(key), "", path);
     put(path, "long", 4);
     expect_only(200, (struct http_request){.path = path});
-    strcat(path, "x");
+    key_path(key, sizeof(key), "x", path);
     expect_error(400, (struct http_request){.method = "PUT", .path = path, .body = "v"});
 }
 

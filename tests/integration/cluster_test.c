@@ -283,7 +283,8 @@ static void a_leader_that_was_cut_off_does_not_answer_with_old_values(void **sta
     size_t leader = cluster_wait_leader(cluster);
     for (size_t i = 0; i < 3; i++)
         if (i != leader)
-            strcat(strcat(others, *others != '\0' ? "," : ""), cluster_address(cluster, i));
+            snprintf(others + strlen(others), sizeof(others) - strlen(others), "%s%s",
+                     *others != '\0' ? "," : "", cluster_address(cluster, i));
     cluster_node_signal(cluster, leader, SIGSTOP);
     struct tierkv_client_options options = {.endpoints = others, .timeout_ms = 1000};
     assert_int_equal(tierkv_client_open(&options, &client), 0);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define N_KEYS      6400
+#define KEY_BYTES   32
 #define VALUE_BYTES 10240
 #define KEYS_A_POST 64
 #define HOT_BYTES   "2MiB"
@@ -54,9 +55,9 @@ static int close_cluster(void **state)
     return 0;
 }
 
-static size_t key_make(unsigned i, char *ret_key)
+static size_t key_make(unsigned i, char ret_key[KEY_BYTES])
 {
-    return (size_t)sprintf(ret_key, "tiers/%05u", i);
+    return (size_t)snprintf(ret_key, KEY_BYTES, "tiers/%05u", i);
 }
 
 /* Letters and digits that do not compress away and follow from key and version. */
@@ -77,7 +78,7 @@ static void value_make(unsigned i, unsigned version, char *ret_value)
 static void post_keys(unsigned begin, unsigned end)
 {
     static char value[VALUE_BYTES + 1];
-    char key[32];
+    char key[KEY_BYTES];
     struct http_answer answer;
     json_t *root = json_object();
 
@@ -104,7 +105,7 @@ static void post_keys(unsigned begin, unsigned end)
 static void compare(unsigned i)
 {
     static char wanted[VALUE_BYTES + 1];
-    char key[32];
+    char key[KEY_BYTES];
     void *value = NULL;
     size_t length = 0, key_len = key_make(i, key);
 
@@ -198,7 +199,7 @@ static void overwritten_and_deleted_keys_stay_so_while_data_moves_between_tiers(
         unsigned i = (unsigned)random_below(&random, N_KEYS - KEYS_A_POST);
         post_keys(i, i + KEYS_A_POST);
         for (int j = 0; j < 40; j++) {
-            char key[32];
+            char key[KEY_BYTES];
             unsigned victim = (unsigned)random_below(&random, N_KEYS);
             size_t key_len = key_make(victim, key);
             assert_int_equal(tierkv_delete(client, key, key_len, NULL), 0);

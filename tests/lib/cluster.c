@@ -43,13 +43,13 @@ struct cluster {
 /* Those not yet stopped. */
 static struct cluster *alive[CLUSTERS_MAX];
 
-static void print_tail(const struct cluster *cluster, size_t node)
+static void print_tail(const struct cluster *cluster, size_t index)
 {
-    char *log = cluster_log(cluster, node);
+    char *log = cluster_log(cluster, index);
     size_t length = strlen(log);
     const char *tail = length > LOG_TAIL_MAX ? log + length - LOG_TAIL_MAX : log;
-    fprintf(stderr, "---- node %zu (%s) %s\n%s\n", node, cluster->nodes[node].http,
-            cluster->nodes[node].log_path, tail);
+    fprintf(stderr, "---- node %zu (%s) %s\n%s\n", index, cluster->nodes[index].http,
+            cluster->nodes[index].log_path, tail);
     free(log);
 }
 
@@ -122,7 +122,9 @@ struct cluster *cluster_new(size_t n_nodes, const char *const flags[])
         choose_address(node->raft);
         snprintf(node->directory, sizeof(node->directory), "%s/n%zu", cluster->folder, i);
         snprintf(node->log_path, sizeof(node->log_path), "%s/n%zu.log", cluster->folder, i);
-        strcat(strcat(cluster->endpoints, i > 0 ? "," : ""), node->http);
+        size_t length = strlen(cluster->endpoints);
+        snprintf(cluster->endpoints + length, sizeof(cluster->endpoints) - length, "%s%s",
+                 i > 0 ? "," : "", node->http);
         add_flag(node, "--data-dir=%s", node->directory);
         add_flag(node, "--node-id=n%zu", i);
         add_flag(node, "--http-listen=%s", node->http);
@@ -196,14 +198,14 @@ int cluster_teardown(void **state)
 
 /* ---------------------------------------------------------------------------------------- nodes */
 
-void cluster_node_flag(struct cluster *cluster, size_t node, const char *flag)
+void cluster_node_flag(struct cluster *cluster, size_t index, const char *flag)
 {
-    add_flag(&cluster->nodes[node], "%s", flag);
+    add_flag(&cluster->nodes[index], "%s", flag);
 }
 
-void cluster_node_start(struct cluster *cluster, size_t i)
+void cluster_node_start(struct cluster *cluster, size_t index)
 {
-    struct node *node = &cluster->nodes[i];
+    struct node *node = &cluster->nodes[index];
     const char *arguments[FLAGS_MAX + 2] = {TIERKVD_PATH};
 
     assert_int_equal(node->pid, 0);
@@ -213,65 +215,65 @@ void cluster_node_start(struct cluster *cluster, size_t i)
 }
 
 /* Notices a node that ended by itself. */
-static void expect_running(struct cluster *cluster, size_t i)
+static void expect_running(struct cluster *cluster, size_t index)
 {
-    struct node *node = &cluster->nodes[i];
+    struct node *node = &cluster->nodes[index];
     if (node->pid == 0)
-        give_up("node %zu does not run", i);
+        give_up("node %zu does not run", index);
     int status = process_wait(node->pid, 0);
     if (status == -1)
         return;
     node->pid = 0;
-    give_up("node %zu ended with status %d", i, status);
+    give_up("node %zu ended with status %d", index, status);
 }
 
-void cluster_node_wait_ready(struct cluster *cluster, size_t i)
+void cluster_node_wait_ready(struct cluster *cluster, size_t index)
 {
     uint64_t deadline = test_now_ms() + WAIT_MS_MAX;
-    while (http_get_status(cluster->nodes[i].http, "/readyz") != 200) {
-        expect_running(cluster, i);
+    while (http_get_status(cluster->nodes[index].http, "/readyz") != 200) {
+        expect_running(cluster, index);
         if (test_now_ms() > deadline)
-            give_up("node %zu did not become ready", i);
+            give_up("node %zu did not become ready", index);
         test_sleep_ms(10);
     }
 }
 
-void cluster_node_kill(struct cluster *cluster, size_t i)
+void cluster_node_kill(struct cluster *cluster, size_t index)
 {
-    cluster_node_signal(cluster, i, SIGKILL);
-    cluster_node_wait_exit(cluster, i, WAIT_MS_MAX);
+    cluster_node_signal(cluster, index, SIGKILL);
+    cluster_node_wait_exit(cluster, index, WAIT_MS_MAX);
 }
 
-void cluster_node_signal(struct cluster *cluster, size_t i, int signal)
+void cluster_node_signal(struct cluster *cluster, size_t index, int signal)
 {
-    expect_running(cluster, i);
-    assert_int_equal(kill(cluster->nodes[i].pid, signal), 0);
+    expect_running(cluster, index);
+    assert_int_equal(kill(cluster->nodes[index].pid, signal), 0);
 }
 
-int cluster_node_wait_exit(struct cluster *cluster, size_t i, uint64_t timeout_ms)
+int cluster_node_wait_exit(struct cluster *cluster, size_t index, uint64_t timeout_ms)
 {
-    struct node *node = &cluster->nodes[i];
+    struct node *node = &cluster->nodes[index];
     assert_int_not_equal(node->pid, 0);
     int status = process_wait(node->pid, timeout_ms);
     if (status == -1)
-        give_up("node %zu did not end in %" PRIu64 " ms", i, timeout_ms);
+        give_up("node %zu did not end in %" PRIu64 " ms", index, timeout_ms);
     node->pid = 0;
     return status;
 }
 
-bool cluster_node_running(const struct cluster *cluster, size_t node)
+bool cluster_node_running(const struct cluster *cluster, size_t index)
 {
-    return cluster->nodes[node].pid != 0;
+    return cluster->nodes[index].pid != 0;
 }
 
-const char *cluster_address(const struct cluster *cluster, size_t node)
+const char *cluster_address(const struct cluster *cluster, size_t index)
 {
-    return cluster->nodes[node].http;
+    return cluster->nodes[index].http;
 }
 
-const char *cluster_raft_address(const struct cluster *cluster, size_t node)
+const char *cluster_raft_address(const struct cluster *cluster, size_t index)
 {
-    return cluster->nodes[node].raft;
+    return cluster->nodes[index].raft;
 }
 
 const char *cluster_endpoints(const struct cluster *cluster)
@@ -279,14 +281,14 @@ const char *cluster_endpoints(const struct cluster *cluster)
     return cluster->endpoints;
 }
 
-const char *cluster_directory(const struct cluster *cluster, size_t node)
+const char *cluster_directory(const struct cluster *cluster, size_t index)
 {
-    return cluster->nodes[node].directory;
+    return cluster->nodes[index].directory;
 }
 
-char *cluster_log(const struct cluster *cluster, size_t node)
+char *cluster_log(const struct cluster *cluster, size_t index)
 {
-    FILE *file = fopen(cluster->nodes[node].log_path, "re");
+    FILE *file = fopen(cluster->nodes[index].log_path, "re");
     struct stat status;
     size_t length = 0;
     char *text;
@@ -305,10 +307,10 @@ char *cluster_log(const struct cluster *cluster, size_t node)
 
 /* --------------------------------------------------------------------------------------- status */
 
-json_t *cluster_status(const struct cluster *cluster, size_t node)
+json_t *cluster_status(const struct cluster *cluster, size_t index)
 {
     struct http_answer answer;
-    http_run(&(struct http_request){.address = cluster->nodes[node].http,
+    http_run(&(struct http_request){.address = cluster->nodes[index].http,
                                     .path = "/status",
                                     .timeout_ms = 5000},
              &answer);
@@ -330,12 +332,12 @@ static json_t *at_path(json_t *root, const char *path)
     return root;
 }
 
-uint64_t cluster_status_number(const struct cluster *cluster, size_t node, const char *path)
+uint64_t cluster_status_number(const struct cluster *cluster, size_t index, const char *path)
 {
-    json_t *root = cluster_status(cluster, node);
+    json_t *root = cluster_status(cluster, index);
     json_t *value = at_path(root, path);
     if (!json_is_integer(value))
-        give_up("/status of node %zu has no number %s", node, path);
+        give_up("/status of node %zu has no number %s", index, path);
     uint64_t number = (uint64_t)json_integer_value(value);
     json_decref(root);
     return number;

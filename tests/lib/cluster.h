@@ -30,33 +30,33 @@ void cluster_stop(struct cluster *cluster);
 int cluster_teardown(void **state);
 
 /* Adds a flag for one node, from its next start on. */
-void cluster_node_flag(struct cluster *cluster, size_t node, const char *flag);
-void cluster_node_start(struct cluster *cluster, size_t node);
+void cluster_node_flag(struct cluster *cluster, size_t index, const char *flag);
+void cluster_node_start(struct cluster *cluster, size_t index);
 /* Waits until /readyz says 200. */
-void cluster_node_wait_ready(struct cluster *cluster, size_t node);
+void cluster_node_wait_ready(struct cluster *cluster, size_t index);
 /* kill -9, and waits for the end. */
-void cluster_node_kill(struct cluster *cluster, size_t node);
+void cluster_node_kill(struct cluster *cluster, size_t index);
 /* Sends a signal, no more: SIGSTOP, SIGCONT, SIGTERM. */
-void cluster_node_signal(struct cluster *cluster, size_t node, int signal);
+void cluster_node_signal(struct cluster *cluster, size_t index, int signal);
 /* The exit status as process_wait has it; the node counts as stopped. Fails the test if it still
  * runs after the time. */
-int cluster_node_wait_exit(struct cluster *cluster, size_t node, uint64_t timeout_ms);
-bool cluster_node_running(const struct cluster *cluster, size_t node);
+int cluster_node_wait_exit(struct cluster *cluster, size_t index, uint64_t timeout_ms);
+bool cluster_node_running(const struct cluster *cluster, size_t index);
 
 /* "127.0.0.1:PORT" for clients; borrowed. */
-const char *cluster_address(const struct cluster *cluster, size_t node);
-const char *cluster_raft_address(const struct cluster *cluster, size_t node);
+const char *cluster_address(const struct cluster *cluster, size_t index);
+const char *cluster_raft_address(const struct cluster *cluster, size_t index);
 /* All addresses, separated by commas; borrowed. */
 const char *cluster_endpoints(const struct cluster *cluster);
 /* The node's data directory; borrowed. */
-const char *cluster_directory(const struct cluster *cluster, size_t node);
+const char *cluster_directory(const struct cluster *cluster, size_t index);
 /* All that a node has written so far; free it. */
-char *cluster_log(const struct cluster *cluster, size_t node);
+char *cluster_log(const struct cluster *cluster, size_t index);
 
 /* GET /status of a node; NULL: no answer. json_decref it. */
-json_t *cluster_status(const struct cluster *cluster, size_t node);
+json_t *cluster_status(const struct cluster *cluster, size_t index);
 /* A number of /status by its path, as "tiers.hits_hot". Fails the test if it is absent. */
-uint64_t cluster_status_number(const struct cluster *cluster, size_t node, const char *path);
+uint64_t cluster_status_number(const struct cluster *cluster, size_t index, const char *path);
 /* The running node that leads; waits for one. */
 size_t cluster_wait_leader(struct cluster *cluster);
 /* Waits until all running nodes have applied the same index, and fails the test unless their state

@@ -66,7 +66,7 @@ static size_t key_text(const struct load *load, size_t writer, size_t key, char 
 static size_t value_make(const struct load *load, const char *key, uint64_t number, char *ret_value)
 {
     struct random random;
-    size_t head = (size_t)sprintf(ret_value, "%" PRIu64 ":%s:", number, key);
+    size_t head = (size_t)snprintf(ret_value, KEY_BYTES_MAX + 24, "%" PRIu64 ":%s:", number, key);
     random_init(&random, number * 31 + load->options.seed);
     size_t length = head + random_below(&random, load->options.value_bytes - head);
     for (size_t i = head; i < length; i++)

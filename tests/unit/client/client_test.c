@@ -342,9 +342,9 @@ static void one_unknown_outcome_stays_unknown_although_later_tries_were_refused(
 
 static void a_long_retry_after_ends_the_call_instead_of_outlasting_it(void **state)
 {
-    struct story story = {.answers = {busy}, .n_answers = 1};
-    strcpy(story.answers[0].header, "retry-after");
-    strcpy(story.answers[0].header_value, "30");
+    struct story story = {
+        .answers = {{.status = 503, .header = "retry-after", .header_value = "30"}},
+        .n_answers = 1};
     struct stub *stub = stub_start(tell, &story);
     struct tierkv_client *client = open_client(stub_endpoint(stub), 20000);
     uint64_t begin = now_ms();

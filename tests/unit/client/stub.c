@@ -16,9 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* libh2o keeps memory for reuse per thread and never gives it back. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
+/* libh2o keeps memory for reuse per thread and never gives it back. The name is LeakSanitizer's. */
+const char *__lsan_default_suppressions(void); /* NOLINT(bugprone-reserved-identifier) */
+const char *__lsan_default_suppressions(void)  /* NOLINT(bugprone-reserved-identifier) */
 {
     return "leak:libh2o-evloop\n";
 }
