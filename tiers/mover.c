@@ -14,8 +14,12 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* The longest sleep: budgets may be exceeded by reads of others' making only slowly. */
+/* The longest sleep: whatever is urgent wakes the mover. */
 #define SLEEP_MS_MAX 1000
+
+/* How many chunks may be demoted before a flush / a compaction gets its turn. */
+#define CHUNKS_PER_FLUSH      4
+#define CHUNKS_PER_COMPACTION 16
 
 int mover_open(struct tiers *tiers, struct mover **ret_mover)
 {
@@ -200,6 +204,17 @@ static void flush_answer(struct mover *mover, uint64_t ticket, int status)
     pthread_mutex_unlock(&mover->mutex);
 }
 
+/* When demotion cannot keep up, flushes let it go first a few times, so that the warm tier keeps to
+ * its budget; dirty bytes then grow until the applier is held back. */
+static bool demotion_first(struct mover *mover)
+{
+    struct warm_usage usage;
+    uint64_t budget = mover_warm_budget(mover);
+    warm_usage(mover->tiers->warm, &usage);
+    return usage.used_bytes > budget + budget / 8 && mover->chunks_since_flush < CHUNKS_PER_FLUSH &&
+           mover_demote_due(mover);
+}
+
 /* Flushes what is due, or all of it if somebody asks. True if it tried to. */
 static bool flush_step(struct mover *mover)
 {
@@ -207,9 +222,10 @@ static bool flush_step(struct mover *mover)
     uint64_t ticket = mover->flush_wanted;
     bool asked = mover->flush_done < ticket;
     pthread_mutex_unlock(&mover->mutex);
-    if (!asked && !mover_flush_due(mover)) {
+    if (!asked && (!mover_flush_due(mover) || demotion_first(mover))) {
         return false;
     }
+    mover->chunks_since_flush = 0;
     int status = mover_flush_run(mover, asked);
     if (asked) {
         flush_answer(mover, ticket, status);
@@ -236,8 +252,16 @@ bool mover_step(struct mover *mover)
         return false;
     }
     thresholds_tell(mover);
+    if (mover->chunks_since_compaction >= CHUNKS_PER_COMPACTION) {
+        mover->chunks_since_compaction = 0;
+        if (cold_compact_step(mover)) {
+            return true;
+        }
+    }
     if (mover_demote_due(mover)) {
         mover_demote_chunk(mover);
+        mover->chunks_since_flush++;
+        mover->chunks_since_compaction++;
         return true;
     }
     if (mover_promote_due(mover)) {

@@ -52,6 +52,8 @@ struct mover {
     struct cold_location damaged_location;
 
     struct warm_read *read;
+    unsigned chunks_since_flush; /* Demoted; so that no work starves the other */
+    unsigned chunks_since_compaction;
     uint64_t flushed_ms;
     uint64_t flush_retry_ms; /* No unasked flush before this time */
     uint64_t cold_retry_ms;  /* No demotion or compaction before this time */

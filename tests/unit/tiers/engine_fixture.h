@@ -22,6 +22,7 @@ struct fixture {
     _Atomic unsigned readies;
     _Atomic unsigned failures;
     _Atomic unsigned pauses;
+    int report_fd;             /* Of a child process: where it reports to its parent */
     _Atomic uint64_t clock_ms; /* With fixture_clock as now_ms */
 };
 
