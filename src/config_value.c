@@ -115,6 +115,7 @@ static bool text_set(struct config *config, const struct config_row *row, const 
         return false;
     config_value_free(config, row);
     memcpy(field_of(config, row), &copy, sizeof(copy));
+    /* cppcheck-suppress memleak; the field keeps it */
     return true;
 }
 
