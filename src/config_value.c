@@ -40,18 +40,9 @@ static void *field_of(struct config *config, const struct config_row *row)
     return (char *)config + row->offset;
 }
 
-static uint64_t number_of(const struct config *config, const struct config_row *row)
+static const void *value_of(const struct config *config, const struct config_row *row)
 {
-    uint64_t number;
-    memcpy(&number, (const char *)config + row->offset, sizeof(number));
-    return number;
-}
-
-static const char *text_of(const struct config *config, const struct config_row *row)
-{
-    const char *text;
-    memcpy(&text, (const char *)config + row->offset, sizeof(text));
-    return text;
+    return (const char *)config + row->offset;
 }
 
 /* ----------------------------------------------------------------------------------------- read */
@@ -110,20 +101,20 @@ static bool choice_valid(const struct config_row *row, const char *text)
 
 static bool text_set(struct config *config, const struct config_row *row, const char *text)
 {
+    char **field = field_of(config, row);
     char *copy = strdup(text);
     if (copy == NULL)
         return false;
-    config_value_free(config, row);
-    memcpy(field_of(config, row), &copy, sizeof(copy));
-    /* cppcheck-suppress memleak; the field keeps it */
+    free(*field);
+    *field = copy;
     return true;
 }
 
 bool config_value_set(struct config *config, const struct config_row *row, const char *text)
 {
     errno = 0;
-    uint64_t number;
-    bool flag;
+    uint64_t *number = field_of(config, row);
+    bool *flag = field_of(config, row);
     switch (row->type) {
     case CONFIG_TYPE_text:
         return text_valid(row, text) && text_set(config, row, text);
@@ -132,15 +123,11 @@ bool config_value_set(struct config *config, const struct config_row *row, const
     case CONFIG_TYPE_u64:
     case CONFIG_TYPE_bytes:
     case CONFIG_TYPE_ms:
-        if (!number_parse(row, text, &number))
-            return false;
-        memcpy(field_of(config, row), &number, sizeof(number));
-        return true;
+        return number_parse(row, text, number);
     case CONFIG_TYPE_flag:
-        flag = strcmp(text, "true") == 0;
-        if (!flag && strcmp(text, "false") != 0)
+        if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
             return false;
-        memcpy(field_of(config, row), &flag, sizeof(flag));
+        *flag = strcmp(text, "true") == 0;
         return true;
     }
     return false;
@@ -150,10 +137,9 @@ void config_value_free(struct config *config, const struct config_row *row)
 {
     if (row->type != CONFIG_TYPE_text && row->type != CONFIG_TYPE_choice)
         return;
-    char *text;
-    memcpy(&text, field_of(config, row), sizeof(text));
-    free(text);
-    memset(field_of(config, row), 0, sizeof(text));
+    char **field = field_of(config, row);
+    free(*field);
+    *field = NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- write */
@@ -169,13 +155,15 @@ static void number_format(enum config_type type, uint64_t number,
 
 void config_value_print(const struct config *config, const struct config_row *row, FILE *out)
 {
-    char number[CONFIG_VALUE_TEXT_BYTES];
-    bool flag;
+    char digits[CONFIG_VALUE_TEXT_BYTES];
+    const char *const *text = value_of(config, row);
+    const uint64_t *number = value_of(config, row);
+    const bool *flag = value_of(config, row);
     switch (row->type) {
     case CONFIG_TYPE_text:
     case CONFIG_TYPE_choice:
         fputc('"', out);
-        for (const char *at = text_of(config, row); *at != '\0'; at++) {
+        for (const char *at = *text; *at != '\0'; at++) {
             if (*at == '"' || *at == '\\')
                 fputc('\\', out);
             fputc(*at, out);
@@ -185,12 +173,11 @@ void config_value_print(const struct config *config, const struct config_row *ro
     case CONFIG_TYPE_u64:
     case CONFIG_TYPE_bytes:
     case CONFIG_TYPE_ms:
-        number_format(row->type, number_of(config, row), number);
-        fputs(number, out);
+        number_format(row->type, *number, digits);
+        fputs(digits, out);
         break;
     case CONFIG_TYPE_flag:
-        memcpy(&flag, (const char *)config + row->offset, sizeof(flag));
-        fputs(flag ? "true" : "false", out);
+        fputs(*flag ? "true" : "false", out);
         break;
     }
 }

@@ -38,11 +38,12 @@ bool log_enabled(enum log_level level);
 /* `event` and names are plain words of the program; only values may come from outside. */
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t n);
 
-/* The trailing empty field lets the macros take no fields at all; log_write stops at name == NULL.
- */
+/* The empty fields around the given ones let the macros take no fields at all: the first is
+ * skipped, and log_write stops at the last. */
+#define LOG_END ((struct log_field){.name = NULL})
 #define log_at(level, event, ...)                                                                  \
-    log_write((level), (event),                                                                    \
-              (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){.name = NULL}}, SIZE_MAX)
+    log_write((level), (event), (const struct log_field[]){LOG_END, ##__VA_ARGS__, LOG_END} + 1,   \
+              SIZE_MAX)
 #define log_debug(...)   log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
 #define log_info(...)    log_at(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)

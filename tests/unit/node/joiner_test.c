@@ -5,8 +5,8 @@
 
 #include <cmocka.h>
 
-#include "joiner.h"
 #include "log.h"
+#include "node/joiner.h"
 
 #include <netinet/in.h>
 #include <poll.h>

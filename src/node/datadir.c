@@ -4,8 +4,9 @@
  * where CURRENT is, the layout is complete, and a start that was interrupted is simply repeated.
  * An existing state is never paired with a cold directory that is empty or missing (a disk that is
  * not mounted), nor a new one with a cold directory that has something in it. */
-#include "datadir.h"
+#include "node/datadir.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CURRENT_MAGIC   "tierkv-state"
+#define CURRENT_MAGIC   "tierkv-state "
 #define CURRENT_VERSION 1
 
 /* What is needed while opening; `datadir` is complete at the end. */
@@ -49,18 +50,19 @@ static int fail_errno(const struct opening *opening, const char *action, const c
     return fail(opening, "cannot %s %s: %s", action, path, strerror(errno));
 }
 
-/* malloc'ed into *ret_path. */
-__attribute__((format(printf, 3, 4))) static int path_make(const struct opening *opening,
-                                                           char **ret_path, const char *format, ...)
+/* malloc'ed; NULL: out of memory, as the error text says then. */
+__attribute__((format(printf, 2, 3))) static char *path_make(const struct opening *opening,
+                                                             const char *format, ...)
 {
+    char *path = NULL;
     va_list arguments;
     va_start(arguments, format);
-    int n = vasprintf(ret_path, format, arguments);
+    int n = vasprintf(&path, format, arguments);
     va_end(arguments);
     if (n >= 0)
-        return 0;
-    *ret_path = NULL;
-    return fail(opening, "out of memory");
+        return path;
+    fail(opening, "out of memory");
+    return NULL;
 }
 
 /* ---------------------------------------------------------------------------------- file system */
@@ -105,8 +107,8 @@ static bool exists(const char *path)
 
 static int lock_take(const struct opening *opening, const char *directory, int *ret_fd)
 {
-    char *path;
-    if (path_make(opening, &path, "%s/lock", directory) != 0)
+    char *path = path_make(opening, "%s/lock", directory);
+    if (path == NULL)
         return -1;
     int result = 0;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -150,29 +152,46 @@ static int only_known_names(const struct opening *opening, const char *path,
 
 /* -------------------------------------------------------------------------------------- CURRENT */
 
+/* Decimal digits up to a newline, which is passed over. False: something else stands there. */
+static bool number_read(const char **at, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    uint64_t number = strtoull(*at, &end, 10);
+    if (!isdigit((unsigned char)**at) || errno != 0 || *end != '\n')
+        return false;
+    *at = end + 1;
+    *ret_number = number;
+    return true;
+}
+
+static int current_parse(struct opening *opening, const char *text)
+{
+    uint64_t version, state;
+    const char *at = text + sizeof(CURRENT_MAGIC) - 1;
+    if (strncmp(text, CURRENT_MAGIC, sizeof(CURRENT_MAGIC) - 1) != 0 || !number_read(&at, &version))
+        return fail(opening, "%s is damaged", opening->current_path);
+    if (version != CURRENT_VERSION)
+        return fail(opening, "%s has format version %" PRIu64 ", which this program does not know",
+                    opening->current_path, version);
+    if (!number_read(&at, &state) || state == 0 || *at != '\0')
+        return fail(opening, "%s is damaged", opening->current_path);
+    opening->datadir.state = state;
+    return 0;
+}
+
 static int current_read(struct opening *opening)
 {
     char text[128];
-    unsigned version;
-    uint64_t state;
-    int end = 0;
     FILE *in = fopen(opening->current_path, "re");
     if (in == NULL)
         return fail_errno(opening, "read", opening->current_path);
     size_t n = fread(text, 1, sizeof(text) - 1, in);
-    int failed = ferror(in);
-    fclose(in);
-    if (failed)
-        return fail_errno(opening, "read", opening->current_path);
     text[n] = '\0';
-    if (sscanf(text, CURRENT_MAGIC " %u", &version) == 1 && version != CURRENT_VERSION)
-        return fail(opening, "%s has format version %u, which this program does not know",
-                    opening->current_path, version);
-    if (sscanf(text, CURRENT_MAGIC " %u\n%" SCNu64 "\n%n", &version, &state, &end) != 2 ||
-        (size_t)end != n || state == 0)
-        return fail(opening, "%s is damaged", opening->current_path);
-    opening->datadir.state = state;
-    return 0;
+    int result = ferror(in) ? fail_errno(opening, "read", opening->current_path)
+                            : current_parse(opening, text);
+    fclose(in);
+    return result;
 }
 
 static int bytes_write(int fd, const char *bytes, size_t n)
@@ -192,10 +211,10 @@ static int bytes_write(int fd, const char *bytes, size_t n)
 static int current_write(struct opening *opening)
 {
     char text[128];
-    char *temporary;
-    if (path_make(opening, &temporary, "%s.new", opening->current_path) != 0)
+    char *temporary = path_make(opening, "%s.new", opening->current_path);
+    if (temporary == NULL)
         return -1;
-    int n = snprintf(text, sizeof(text), CURRENT_MAGIC " %u\n%" PRIu64 "\n", CURRENT_VERSION,
+    int n = snprintf(text, sizeof(text), CURRENT_MAGIC "%u\n%" PRIu64 "\n", CURRENT_VERSION,
                      opening->datadir.state);
     int result = -1;
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -235,22 +254,21 @@ static int directory_claim(const struct opening *opening)
 static int state_paths_make(struct opening *opening)
 {
     struct datadir *datadir = &opening->datadir;
-    if (path_make(opening, &datadir->warm_path, "%s/%" PRIu64 "/warm", opening->state_directory,
-                  datadir->state) != 0)
-        return -1;
-    return path_make(opening, &datadir->cold_path, "%s/%" PRIu64, opening->cold_directory,
-                     datadir->state);
+    datadir->warm_path =
+        path_make(opening, "%s/%" PRIu64 "/warm", opening->state_directory, datadir->state);
+    datadir->cold_path = path_make(opening, "%s/%" PRIu64, opening->cold_directory, datadir->state);
+    return datadir->warm_path != NULL && datadir->cold_path != NULL ? 0 : -1;
 }
 
 static int state_create(struct opening *opening)
 {
     static const char *const nothing[] = {NULL};
     struct datadir *datadir = &opening->datadir;
-    char *number = NULL, *stranger = NULL;
+    char *stranger = NULL;
     int result = -1;
     datadir->state = 1;
-    if (state_paths_make(opening) != 0 ||
-        path_make(opening, &number, "%s/%" PRIu64, opening->state_directory, datadir->state) != 0)
+    char *number = path_make(opening, "%s/%" PRIu64, opening->state_directory, datadir->state);
+    if (number == NULL || state_paths_make(opening) != 0)
         goto out;
     if (exists(datadir->warm_path)) {
         fail(opening, "%s is missing although %s is there", opening->current_path,
@@ -282,17 +300,29 @@ static int state_find(struct opening *opening)
     return 0;
 }
 
-static int open_all(struct opening *opening, const char *cold_directory)
+static int fixed_paths_make(struct opening *opening, const char *cold_directory)
 {
     struct datadir *datadir = &opening->datadir;
     const char *directory = opening->directory;
     const bool cold_inside = *cold_directory == '\0';
-    if (path_make(opening, &datadir->raft_path, "%s/raft", directory) != 0 ||
-        path_make(opening, &datadir->identity_path, "%s/node", directory) != 0 ||
-        path_make(opening, &opening->state_directory, "%s/state", directory) != 0 ||
-        path_make(opening, &opening->current_path, "%s/state/CURRENT", directory) != 0 ||
-        path_make(opening, &opening->cold_directory, "%s%s",
-                  cold_inside ? directory : cold_directory, cold_inside ? "/cold" : "") != 0)
+    datadir->raft_path = path_make(opening, "%s/raft", directory);
+    datadir->identity_path = path_make(opening, "%s/node", directory);
+    opening->state_directory = path_make(opening, "%s/state", directory);
+    opening->current_path = path_make(opening, "%s/state/CURRENT", directory);
+    opening->cold_directory = path_make(opening, "%s%s", cold_inside ? directory : cold_directory,
+                                        cold_inside ? "/cold" : "");
+    return datadir->raft_path != NULL && datadir->identity_path != NULL &&
+                   opening->state_directory != NULL && opening->current_path != NULL &&
+                   opening->cold_directory != NULL
+               ? 0
+               : -1;
+}
+
+static int open_all(struct opening *opening, const char *cold_directory)
+{
+    struct datadir *datadir = &opening->datadir;
+    const char *directory = opening->directory;
+    if (fixed_paths_make(opening, cold_directory) != 0)
         return -1;
     if (directory_make(opening, directory) != 0 || directory_claim(opening) != 0 ||
         lock_take(opening, directory, &datadir->lock_fd) != 0)

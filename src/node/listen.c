@@ -1,11 +1,11 @@
 /* Main thread, at start. */
-#include "listen.h"
+#include "node/listen.h"
 
 #include "address.h"
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -30,16 +30,18 @@ static int bind_shared(const struct addrinfo *info)
     return fd;
 }
 
-/* 0: failed, errno. */
-static uint16_t port_of(int fd)
+/* The port a socket is bound to, as digits. False: errno says why not. */
+static bool port_of(int fd, char ret_port[static NI_MAXSERV])
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address);
     if (getsockname(fd, (struct sockaddr *)&address, &length) != 0)
-        return 0;
-    if (address.ss_family == AF_INET6)
-        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((const struct sockaddr_in *)&address)->sin_port);
+        return false;
+    if (getnameinfo((struct sockaddr *)&address, length, NULL, 0, ret_port, NI_MAXSERV,
+                    NI_NUMERICSERV) == 0)
+        return true;
+    errno = EAFNOSUPPORT;
+    return false;
 }
 
 int listen_reserve(const char *listen, char *ret_address, size_t address_size, int *ret_fd,
@@ -66,15 +68,15 @@ int listen_reserve(const char *listen, char *ret_address, size_t address_size, i
     }
     int fd = bind_shared(info);
     freeaddrinfo(info);
-    uint16_t port = fd >= 0 ? port_of(fd) : 0;
-    if (port == 0) {
+    char port[NI_MAXSERV];
+    if (fd < 0 || !port_of(fd, port)) {
         snprintf(error_text, error_text_size, "cannot listen on %s: %s", listen, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
     }
     const int host_len = (int)(strrchr(listen, ':') - listen);
-    snprintf(ret_address, address_size, "%.*s:%u", host_len, listen, (unsigned)port);
+    snprintf(ret_address, address_size, "%.*s:%s", host_len, listen, port);
     *ret_fd = fd;
     return 0;
 }

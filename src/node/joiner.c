@@ -2,7 +2,7 @@
  * The request is repeatable, so that every failure is met alike: wait, twice as long each time up
  * to a bound, and ask again. Attempts are logged at powers of two, so that a cluster that is away
  * for a day does not fill the log. */
-#include "joiner.h"
+#include "node/joiner.h"
 
 #include "log.h"
 #include "tierkv/client.h"

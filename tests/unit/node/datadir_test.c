@@ -5,7 +5,7 @@
 
 #include <cmocka.h>
 
-#include "datadir.h"
+#include "node/datadir.h"
 
 #include <errno.h>
 #include <ftw.h>

@@ -6,7 +6,7 @@
 #include <cmocka.h>
 
 #include "address.h"
-#include "listen.h"
+#include "node/listen.h"
 
 #include <netinet/in.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
  * given DIR/state/CURRENT   which N is live: "tierkv-state 1\nN\n" DIR/state/N/warm/   warm tier
  * COLD_DIR/N/   cold tier   COLD_DIR/lock   held like DIR/lock
  */
-#ifndef TIERKV_DATADIR_H
-#define TIERKV_DATADIR_H
+#ifndef TIERKV_NODE_DATADIR_H
+#define TIERKV_NODE_DATADIR_H
 
 #include <stddef.h>
 #include <stdint.h>

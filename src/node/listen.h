@@ -1,7 +1,7 @@
 /* Preparing the process for its sockets: a port when the system is to choose one, and descriptors.
  */
-#ifndef TIERKV_LISTEN_H
-#define TIERKV_LISTEN_H
+#ifndef TIERKV_NODE_LISTEN_H
+#define TIERKV_NODE_LISTEN_H
 
 #include <stddef.h>
 #include <stdint.h>

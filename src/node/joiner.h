@@ -1,7 +1,7 @@
 /* A thread that makes this node a member of a running cluster: it asks the given nodes, again and
  * again, until the node is a voter. */
-#ifndef TIERKV_JOINER_H
-#define TIERKV_JOINER_H
+#ifndef TIERKV_NODE_JOINER_H
+#define TIERKV_NODE_JOINER_H
 
 #include <stdbool.h>
 #include <stdint.h>
