@@ -147,10 +147,10 @@ bool replica_is_leader(const struct replica *replica);
 struct replica_options {
     const char *directory;     /* DIR/raft; exists */
     const char *identity_path; /* DIR/node */
-    const char *name;
-    const char *raft_address; /* Advertised to peers */
-    const char *raft_listen;  /* host:port to bind */
-    const char *http_address; /* Advertised to clients */
+    const char *name;          /* Empty: the one stored at identity_path, or "node1" if none is */
+    const char *raft_address;  /* Advertised to peers */
+    const char *raft_listen;   /* host:port to bind */
+    const char *http_address;  /* Advertised to clients */
     bool bootstrap; /* If the directory is new: form a cluster of one. Else wait to be joined */
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
@@ -177,6 +177,8 @@ void replica_stop(struct replica *replica);
 void replica_on_durable(struct replica *replica, uint64_t index);
 void replica_on_tiers_ready(struct replica *replica);
 
+/* The name in force; valid as long as the replica. */
+const char *replica_name(const struct replica *replica);
 uint64_t replica_raft_id(const struct replica *replica);
 uint64_t replica_incarnation(const struct replica *replica);
 
