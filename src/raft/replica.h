@@ -51,6 +51,7 @@ struct replica_operation {
     enum replica_operation_type type;
     struct inbox *reply; /* Gets it back; must outlive it */
     void *owner;         /* The requester's */
+    void *replica_;      /* The replica's, while it has the operation */
 
     int status;        /* Result: 0 or REPLICA_ */
     uint64_t revision; /* Result of a write */

@@ -1,0 +1,473 @@
+/* The step: feeds one event to the core and carries out what it asks for, in the order that safety
+ * needs. Term and vote first (synchronously), then entries into the log and to the disk, then
+ * messages, and only then what may step again (state, commits).
+ *
+ * Any failure of the disk is final: driver_fail, and nothing is sent or applied from then on.
+ */
+#include "raft/driver.h"
+
+#include "log.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INFLIGHT_ENTRIES_MAX       65536
+#define CATCH_UP_ROUND_MS_MAX      60000
+#define INSTALL_SNAPSHOT_TIMEOUT_MS 30000
+
+void driver_fail(struct driver *driver, const char *format, ...)
+{
+    char reason[512];
+    va_list arguments;
+
+    if (driver->failed)
+        return;
+    driver->failed = true;
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    driver_reads_fail(driver, RAFT_IOERR);
+    driver->callbacks->failed(driver->context, reason);
+}
+
+int driver_configuration_copy(const struct raft_configuration *from, struct raft_configuration *to)
+{
+    raft_configuration_init(to);
+    for (unsigned i = 0; i < from->n; i++) {
+        const struct raft_server *server = &from->servers[i];
+        int rv = raft_configuration_add(to, server->id, server->address, server->role);
+        if (rv != 0) {
+            raft_configuration_close(to);
+            return rv;
+        }
+    }
+    return 0;
+}
+
+struct driver_peer *driver_peer(struct driver *driver, raft_id id)
+{
+    for (size_t i = 0; i < driver->n_peers; i++)
+        if (driver->peers[i].id == id)
+            return &driver->peers[i];
+    if (driver->n_peers == DRIVER_PEERS_MAX) {
+        /* A server that left makes room; queued bytes of an old one only delay it. */
+        for (size_t i = 0; i < driver->n_peers; i++) {
+            if (driver_server_find(driver, driver->peers[i].id) == NULL &&
+                driver->peers[i].queued_bytes == 0) {
+                driver->peers[i] = (struct driver_peer){.id = id};
+                return &driver->peers[i];
+            }
+        }
+        return NULL;
+    }
+    driver->peers[driver->n_peers] = (struct driver_peer){.id = id};
+    return &driver->peers[driver->n_peers++];
+}
+
+bool driver_is_leader(const struct driver *driver)
+{
+    return driver->raft.state == RAFT_LEADER && !driver->closing && !driver->failed;
+}
+
+/* ---- Entries to the disk ---- */
+
+struct append_request {
+    struct raft_io_append request;
+    struct driver *driver;
+    raft_index index;
+    unsigned n;
+    uint64_t serial; /* Of the first entry */
+    struct log_batch *batch;
+    struct raft_entry entries[];
+};
+
+/* The longest prefix of the request that is still in the log: later truncations voided the rest. */
+static unsigned still_logged(const struct append_request *append)
+{
+    const struct log_cache *log = &append->driver->log;
+    unsigned n = append->n;
+
+    while (n > 0 && (!log_cache_has(log, append->index + n - 1) ||
+                     log_cache_at(log, append->index + n - 1)->serial != append->serial + n - 1))
+        n--;
+    return n;
+}
+
+static void append_done(struct raft_io_append *request, int status)
+{
+    struct append_request *append = request->data;
+    struct driver *driver = append->driver;
+
+    if (status != 0 && !driver->closing)
+        driver_fail(driver, "writing the log failed: %s (%s)", raft_strerror(status),
+                    driver->io->errmsg);
+    if (status == 0) {
+        unsigned n = still_logged(append);
+        if (n > 0 && append->index + n - 1 > driver->persisted)
+            driver->persisted = append->index + n - 1;
+    }
+    log_batch_release(append->batch);
+    free(append);
+}
+
+static int truncate_log(struct driver *driver, raft_index from)
+{
+    log_cache_truncate(&driver->log, from);
+    if (driver->persisted >= from)
+        driver->persisted = from - 1;
+    return driver->io->truncate(driver->io, from);
+}
+
+static void store_entries(struct driver *driver, raft_index index, struct raft_entry *entries,
+                          unsigned n)
+{
+    struct append_request *append = malloc(sizeof *append + n * sizeof *entries);
+    int rv = RAFT_NOMEM;
+
+    if (append == NULL || (append->batch = log_batch_new(entries[0].batch)) == NULL)
+        goto fail;
+    if (index <= driver->log.last && (rv = truncate_log(driver, index)) != 0)
+        goto fail;
+    assert(index == driver->log.last + 1);
+    if ((rv = log_cache_reserve(&driver->log, n)) != 0)
+        goto fail;
+    append->request.data = append;
+    append->driver = driver;
+    append->index = index;
+    append->n = n;
+    append->serial = driver->log.serial + 1;
+    memcpy(append->entries, entries, n * sizeof *entries);
+    for (unsigned i = 0; i < n; i++) {
+        assert(entries[i].batch == entries[0].batch);
+        log_cache_push(&driver->log, &entries[i], append->batch);
+        /* The core records the first new entry of the message instead of this one; a change would
+         * then never commit here. */
+        if (entries[i].type == RAFT_CHANGE)
+            driver->raft.configuration_uncommitted_index = index + i;
+    }
+    rv = driver->io->append(driver->io, &append->request, append->entries, n, append_done);
+    if (rv == 0)
+        return;
+    log_batch_release(append->batch);
+    free(append);
+    driver_fail(driver, "writing the log failed: %s", driver->io->errmsg);
+    return;
+fail:
+    free(append);
+    driver_fail(driver, "appending to the log failed: %s", raft_strerror(rv));
+}
+
+/* ---- The step ---- */
+
+/* The backend's set_term forgets the vote, and the core raises both flags on each vote: store
+ * only what changed, the term first. */
+static void store_term_and_vote(struct driver *driver)
+{
+    struct raft *raft = &driver->raft;
+
+    if (raft->current_term != driver->disk_term) {
+        if (driver->io->set_term(driver->io, raft->current_term) != 0) {
+            driver_fail(driver, "storing the term failed: %s", driver->io->errmsg);
+            return;
+        }
+        driver->disk_term = raft->current_term;
+        driver->disk_vote = 0;
+    }
+    if (raft->voted_for != driver->disk_vote) {
+        if (driver->io->set_vote(driver->io, raft->voted_for) != 0) {
+            driver_fail(driver, "storing the vote failed: %s", driver->io->errmsg);
+            return;
+        }
+        driver->disk_vote = raft->voted_for;
+    }
+}
+
+static void role_changed(struct driver *driver)
+{
+    if (driver->raft.state == RAFT_LEADER) {
+        /* Includes the barrier that the core may have added. */
+        driver->election_index = raft_last_index(&driver->raft);
+        driver->elections++;
+        for (size_t i = 0; i < driver->n_peers; i++) {
+            driver->peers[i].nonce_acked = 0;
+            driver->peers[i].offered_ms = 0;
+            driver->peers[i].too_far_behind = false;
+        }
+    } else {
+        driver->promoting = 0;
+        driver_reads_fail(driver, RAFT_LEADERSHIPLOST);
+    }
+    driver->callbacks->state_changed(driver->context);
+}
+
+static void arm_timer(struct driver *driver)
+{
+    uint64_t now = driver->callbacks->now_ms(driver->context);
+    uint64_t at = raft_timeout(&driver->raft);
+
+    /* Each timeout of a leader demotes the followers not heard from since the last one, and a
+     * server without traffic makes the core ask for one in the past. */
+    if (driver->raft.state == RAFT_LEADER) {
+        uint64_t earliest = driver->last_timeout_ms + driver->raft.heartbeat_timeout / 2;
+        at = at < earliest ? earliest : at;
+    }
+    at = at <= now ? now + 1 : at;
+    if (driver->timer_ms > now && driver->timer_ms <= at)
+        return; /* It fires earlier and arms itself again */
+    driver->timer_ms = at;
+    driver->callbacks->set_timer(driver->context, at);
+}
+
+int driver_step(struct driver *driver, struct raft_event *event)
+{
+    struct raft *raft = &driver->raft;
+    struct raft_update update;
+    raft_term term = raft->current_term;
+    int rv;
+
+    assert(!driver->closing && !driver->failed);
+    event->time = driver->callbacks->now_ms(driver->context);
+    event->capacity = 0;
+    rv = raft_step(raft, event, &update);
+    if (rv != 0)
+        return rv;
+    if ((update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) != 0)
+        store_term_and_vote(driver);
+    if ((update.flags & (RAFT_UPDATE_ENTRIES)) != 0 && !driver->failed)
+        store_entries(driver, update.entries.index, update.entries.batch, update.entries.n);
+    /* The array is the core's and lives until the next step. */
+    if ((update.flags & (RAFT_UPDATE_MESSAGES)) != 0)
+        for (unsigned i = 0; i < update.messages.n && !driver->failed; i++)
+            driver_send(driver, &update.messages.batch[i]);
+    if (driver->failed)
+        return 0;
+    if ((update.flags & (RAFT_UPDATE_STATE)) != 0)
+        role_changed(driver);
+    else if (raft->current_term != term)
+        driver->callbacks->state_changed(driver->context);
+    if ((update.flags & (RAFT_UPDATE_COMMIT_INDEX)) != 0)
+        driver_commit(driver);
+    if (driver->failed)
+        return 0;
+    driver_promotion_check(driver);
+    if (!driver->failed)
+        arm_timer(driver);
+    return 0;
+}
+
+void driver_timeout(struct driver *driver)
+{
+    struct raft_event event = {.type = RAFT_TIMEOUT};
+    uint64_t now = driver->callbacks->now_ms(driver->context);
+
+    driver->timer_ms = 0;
+    if (driver->closing || driver->failed)
+        return;
+    if (now >= raft_timeout(&driver->raft)) {
+        int rv;
+        driver->last_timeout_ms = now;
+        rv = driver_step(driver, &event);
+        if (rv != 0)
+            driver_fail(driver, "raft refused a timeout: %s", raft_strerror(rv));
+    }
+    if (driver->failed)
+        return;
+    driver_reads_retry(driver);
+    arm_timer(driver);
+}
+
+void driver_flush(struct driver *driver)
+{
+    struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
+    int rv;
+
+    if (driver->closing || driver->failed || driver->persisted <= driver->raft.last_stored)
+        return;
+    event.persisted_entries.index = driver->persisted;
+    rv = driver_step(driver, &event);
+    if (rv != 0)
+        driver_fail(driver, "raft refused stored entries: %s", raft_strerror(rv));
+}
+
+int driver_submit(struct driver *driver, enum raft_entry_type type, struct raft_buffer payload,
+                  raft_index *ret_index)
+{
+    struct raft_entry entry = {
+        .term = driver->raft.current_term, .type = type, .buf = payload, .batch = payload.base};
+    struct raft_event event = {.type = RAFT_SUBMIT};
+    raft_index index = raft_last_index(&driver->raft) + 1;
+    int rv;
+
+    if (!driver_is_leader(driver))
+        return RAFT_NOTLEADER;
+    event.submit.entries = &entry;
+    event.submit.n = 1;
+    if (ret_index != NULL)
+        *ret_index = index; /* Before the step: it may commit, and apply, at once */
+    rv = driver_step(driver, &event);
+    return rv;
+}
+
+/* ---- Receiving ---- */
+
+void driver_message_free(struct raft_message *message)
+{
+    if (message->type == RAFT_INSTALL_SNAPSHOT) {
+        raft_configuration_close(&message->install_snapshot.conf);
+        raft_free(message->install_snapshot.data.base);
+    }
+    if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0) {
+        raft_free(message->append_entries.entries[0].batch);
+        raft_free(message->append_entries.entries);
+    }
+}
+
+void driver_receive(struct driver *driver, struct raft_message *message)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    int rv;
+
+    if (driver->closing || driver->failed) {
+        driver_message_free(message);
+        return;
+    }
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && driver_read_result(driver, message))
+        return;
+    if (message->type == RAFT_INSTALL_SNAPSHOT) {
+        /* The message is a manifest without the state: there is nothing to install from. */
+        driver->callbacks->snapshot_offered(driver->context, message->install_snapshot.last_index);
+        driver_message_free(message);
+        return;
+    }
+    event.receive.message = message;
+    rv = driver_step(driver, &event);
+    if (rv != 0)
+        driver_fail(driver, "raft refused a message: %s", raft_strerror(rv));
+    /* The payload went to the log or was freed by the core; the array is always ours. */
+    if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0)
+        raft_free(message->append_entries.entries);
+}
+
+/* ---- Start and stop ---- */
+
+int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
+                const struct driver_callbacks *callbacks, void *context)
+{
+    struct raft *raft = &driver->raft;
+    int rv;
+
+    memset(driver, 0, sizeof *driver);
+    driver->io = io;
+    driver->callbacks = callbacks;
+    driver->context = context;
+    driver->applied = options->applied;
+    driver->reads_end = &driver->reads;
+    log_cache_open(&driver->log, 1);
+    raft_configuration_init(&driver->configuration);
+    rv = raft_init(raft, NULL, NULL, options->id, options->address);
+    if (rv != 0)
+        return rv;
+    raft->tracer = NULL; /* Else each message is formatted although nobody listens */
+    raft_seed(raft, options->seed);
+    raft_set_pre_vote(raft, true);
+    raft_set_election_timeout(raft, options->election_timeout_ms);
+    raft_set_heartbeat_timeout(raft, options->heartbeat_ms);
+    raft_set_max_inflight_entries(raft, INFLIGHT_ENTRIES_MAX);
+    raft_set_max_catch_up_round_duration(raft, CATCH_UP_ROUND_MS_MAX);
+    raft_set_install_snapshot_timeout(raft, INSTALL_SNAPSHOT_TIMEOUT_MS);
+    return 0;
+}
+
+static int cache_loaded(struct driver *driver, raft_index start, struct raft_entry *entries,
+                        size_t n)
+{
+    struct log_batch *batch = NULL;
+    int rv = 0;
+
+    log_cache_open(&driver->log, start);
+    rv = log_cache_reserve(&driver->log, n);
+    for (size_t i = 0; i < n && rv == 0; i++) {
+        if (batch == NULL || batch->base != entries[i].batch) {
+            if (batch != NULL)
+                log_batch_release(batch);
+            batch = log_batch_new(entries[i].batch);
+            if (batch == NULL)
+                return RAFT_NOMEM;
+        }
+        log_cache_push(&driver->log, &entries[i], batch);
+    }
+    if (batch != NULL)
+        log_batch_release(batch);
+    return rv;
+}
+
+static int take_snapshot_metadata(struct driver *driver, struct raft_snapshot *snapshot,
+                                  struct raft_snapshot_metadata *ret_metadata)
+{
+    int rv = driver_configuration_copy(&snapshot->configuration, &driver->configuration);
+
+    if (rv != 0)
+        return rv;
+    *ret_metadata =
+        (struct raft_snapshot_metadata){.index = snapshot->index,
+                                        .term = snapshot->term,
+                                        .configuration = snapshot->configuration,
+                                        .configuration_index = snapshot->configuration_index};
+    driver->configuration_index = snapshot->configuration_index;
+    driver->snapshot_index = driver->committed_seen = snapshot->index;
+    for (unsigned i = 0; i < snapshot->n_bufs; i++)
+        raft_free(snapshot->bufs[i].base);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+    return 0;
+}
+
+int driver_start(struct driver *driver)
+{
+    struct raft_snapshot *snapshot = NULL;
+    struct raft_snapshot_metadata metadata;
+    struct raft_entry *entries = NULL;
+    struct raft_event event = {.type = RAFT_START};
+    raft_index start;
+    size_t n;
+    int rv = driver->io->load(driver->io, &driver->disk_term, &driver->disk_vote, &snapshot, &start,
+                              &entries, &n);
+
+    if (rv != 0)
+        return rv;
+    rv = cache_loaded(driver, start, entries, n);
+    if (rv == 0 && snapshot != NULL) {
+        rv = take_snapshot_metadata(driver, snapshot, &metadata);
+        event.start.metadata = &metadata;
+    }
+    if (rv == 0) {
+        event.start.term = driver->disk_term;
+        event.start.voted_for = driver->disk_vote;
+        event.start.start_index = start;
+        event.start.entries = entries;
+        event.start.n_entries = (unsigned)n;
+        rv = driver_step(driver, &event);
+    }
+    raft_free(entries); /* The array; the batches are the log's */
+    return rv;
+}
+
+void driver_stop(struct driver *driver)
+{
+    if (driver->closing)
+        return;
+    driver->closing = true;
+    driver_reads_fail(driver, RAFT_SHUTDOWN);
+}
+
+void driver_close(struct driver *driver)
+{
+    assert(driver->reads == NULL);
+    log_cache_close(&driver->log);
+    free(driver->message_entries);
+    raft_configuration_close(&driver->configuration);
+    raft_close(&driver->raft, NULL);
+}

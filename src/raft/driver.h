@@ -1,0 +1,162 @@
+/* Drives libraft's sans-I/O core (raft_step) over a raft_io backend: events in, updates out.
+ *
+ * The driver knows neither thread nor event loop: time, the timer and everything that commits go
+ * through driver_callbacks, so that several drivers can run in one process over a simulated clock,
+ * disk and network. All functions belong to one thread, on which raft_io calls back too.
+ *
+ * Parts: driver.c (the step), send.c (messages), commit.c (applying), snapshot.c (log truncation),
+ * read_index.c (linearizable reads), membership.c (changes of the configuration).
+ */
+#ifndef TIERKV_RAFT_DRIVER_H
+#define TIERKV_RAFT_DRIVER_H
+
+#include "raft/log_cache.h"
+
+#include <raft.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DRIVER_PEERS_MAX 32
+
+struct driver;
+
+struct driver_callbacks {
+    /* Milliseconds; the clock of the core's timeouts. */
+    uint64_t (*now_ms)(void *context);
+    /* driver_timeout is to be called at that time, and not at the one set before. */
+    void (*set_timer)(void *context, uint64_t at_ms);
+    /* An entry is committed. Non-zero: the node cannot go on. */
+    int (*apply)(void *context, raft_index index, raft_term term, enum raft_entry_type type,
+                 const struct raft_buffer *payload);
+    /* May entries be applied now? If not, driver_resume follows. */
+    bool (*apply_ready)(void *context);
+    /* Role or term changed. */
+    void (*state_changed)(void *context);
+    /* The leader has a snapshot for us: our log is too old to be continued. */
+    void (*snapshot_offered)(void *context, raft_index index);
+    /* A peer needs entries that the log no longer has. */
+    void (*peer_too_far_behind)(void *context, raft_id id, raft_index first_index);
+    /* Once: nothing is done from now on. */
+    void (*failed)(void *context, const char *reason);
+};
+
+struct driver_peer {
+    raft_id id;
+    size_t queued_bytes; /* Payload handed to the backend and not yet sent */
+    uint64_t nonce_acked; /* Newest read round that the peer has confirmed */
+    uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
+    bool too_far_behind;
+};
+
+typedef void (*driver_read_done)(void *owner, int status, raft_index index);
+
+struct driver_read {
+    driver_read_done done;
+    void *owner;
+    raft_index index; /* To be applied before the read is served */
+    uint64_t nonce;   /* Confirmed once a majority has acknowledged this round or a later one */
+    bool confirmed;
+    struct driver_read *next;
+};
+
+struct driver {
+    struct raft raft;
+    struct raft_io *io;
+    const struct driver_callbacks *callbacks;
+    void *context;
+    struct log_cache log;
+    raft_term disk_term; /* What the backend has stored */
+    raft_id disk_vote;
+    raft_index persisted;       /* Stored here, to be reported; 0: nothing new */
+    raft_index applied;         /* Handed to callbacks.apply, or in the state when we started */
+    raft_index committed_seen;  /* Configurations up to here were reported to the core */
+    raft_index snapshot_index;  /* Of the newest snapshot on disk */
+    raft_index election_index;  /* Last index when we became leader */
+    raft_index configuration_index;
+    struct raft_configuration configuration; /* As of committed_seen */
+    uint64_t timer_ms;          /* Armed for; 0: not */
+    uint64_t last_timeout_ms;
+    bool committing;
+    bool closing;
+    bool failed;
+    bool snapshotting;
+    raft_id promoting; /* Being caught up, to become a voter; 0: none */
+    struct driver_peer peers[DRIVER_PEERS_MAX];
+    size_t n_peers;
+    uint64_t nonce; /* Of the newest read round */
+    uint64_t nonce_ms;
+    struct driver_read *reads;
+    struct driver_read **reads_end;
+    struct raft_entry *message_entries; /* Scratch for AppendEntries */
+    size_t message_entries_capacity;
+    uint64_t read_rounds; /* Counters */
+    uint64_t elections;
+};
+
+struct driver_options {
+    raft_id id;
+    const char *address;
+    uint32_t election_timeout_ms;
+    uint32_t heartbeat_ms;
+    unsigned seed;
+    raft_index applied; /* What the state already contains */
+};
+
+/* The backend is initialised by the caller after driver_init, with raft.address as its address. */
+int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
+                const struct driver_callbacks *callbacks, void *context);
+/* Loads from the backend and starts the core. 0, or a RAFT_ code. */
+int driver_start(struct driver *driver);
+/* No step from now on; reads under way are answered with RAFT_SHUTDOWN. The backend is then to be
+ * closed, and after it driver_close frees. */
+void driver_stop(struct driver *driver);
+void driver_close(struct driver *driver);
+
+void driver_timeout(struct driver *driver);
+/* Reports what was persisted; to be called once per loop iteration. */
+void driver_flush(struct driver *driver);
+/* Applies what is committed; at most some entries a call. True: there is more. */
+bool driver_resume(struct driver *driver);
+void driver_receive(struct driver *driver, struct raft_message *message);
+
+bool driver_is_leader(const struct driver *driver);
+/* Appends one entry to the log. The payload (raft_malloc, a multiple of 8 bytes) is taken on
+ * success. RAFT_NOTLEADER, RAFT_NOMEM. */
+int driver_submit(struct driver *driver, enum raft_entry_type type, struct raft_buffer payload,
+                  raft_index *ret_index);
+
+/* Takes a snapshot whose contents are a few bytes (copied) at `index`, applied and durable, and
+ * truncates the log so that about `trailing` entries before it stay. RAFT_BUSY: not now. */
+int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing,
+                    const void *manifest, size_t manifest_bytes);
+
+/* Calls done once a read of the local state is linearizable. RAFT_NOTLEADER, RAFT_NOMEM. */
+int driver_read(struct driver *driver, driver_read_done done, void *owner);
+
+/* One change of the configuration at a time: RAFT_CANTCHANGE while another is under way. */
+int driver_server_add(struct driver *driver, raft_id id, const char *address, int role);
+int driver_server_assign(struct driver *driver, raft_id id, int role);
+int driver_server_remove(struct driver *driver, raft_id id);
+/* Catches a spare up; then it becomes a voter by itself. *ret: see raft_catch_up. */
+int driver_server_promote(struct driver *driver, raft_id id);
+const struct raft_server *driver_server_find(const struct driver *driver, raft_id id);
+
+/* ---- Between the parts of the driver ---- */
+
+int driver_step(struct driver *driver, struct raft_event *event);
+__attribute__((format(printf, 2, 3))) void driver_fail(struct driver *driver, const char *format,
+                                                       ...);
+struct driver_peer *driver_peer(struct driver *driver, raft_id id);
+void driver_send(struct driver *driver, const struct raft_message *message);
+void driver_send_plain(struct driver *driver, const struct raft_message *message);
+void driver_message_free(struct raft_message *message);
+void driver_commit(struct driver *driver);
+bool driver_read_result(struct driver *driver, const struct raft_message *message);
+void driver_reads_serve(struct driver *driver);
+void driver_reads_fail(struct driver *driver, int status);
+void driver_reads_retry(struct driver *driver);
+void driver_promotion_check(struct driver *driver);
+int driver_configuration_copy(const struct raft_configuration *from, struct raft_configuration *to);
+
+#endif

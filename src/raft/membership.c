@@ -1,0 +1,127 @@
+/* Changes of Raft's configuration: one server at a time, each change an entry of its own. */
+#include "raft/driver.h"
+
+#include "log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const struct raft_server *driver_server_find(const struct driver *driver, raft_id id)
+{
+    const struct raft_configuration *configuration = &driver->raft.configuration;
+
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == id)
+            return &configuration->servers[i];
+    return NULL;
+}
+
+/* Takes the configuration. Submitted alone: a refusal in the middle of a batch would leave the
+ * core's idea of the log behind. */
+static int submit(struct driver *driver, struct raft_configuration *configuration)
+{
+    struct raft_buffer payload;
+    int rv = raft_configuration_encode(configuration, &payload);
+
+    raft_configuration_close(configuration);
+    if (rv != 0)
+        return rv;
+    rv = driver_submit(driver, RAFT_CHANGE, payload, NULL);
+    if (rv != 0)
+        raft_free(payload.base);
+    return rv;
+}
+
+static int begin(struct driver *driver, struct raft_configuration *ret_copy)
+{
+    if (!driver_is_leader(driver))
+        return RAFT_NOTLEADER;
+    if (driver->raft.configuration_uncommitted_index != 0)
+        return RAFT_CANTCHANGE;
+    return driver_configuration_copy(&driver->raft.configuration, ret_copy);
+}
+
+int driver_server_add(struct driver *driver, raft_id id, const char *address, int role)
+{
+    struct raft_configuration changed;
+    int rv = begin(driver, &changed);
+
+    if (rv != 0)
+        return rv;
+    rv = raft_configuration_add(&changed, id, address, role);
+    if (rv != 0) {
+        raft_configuration_close(&changed);
+        return rv;
+    }
+    return submit(driver, &changed);
+}
+
+int driver_server_assign(struct driver *driver, raft_id id, int role)
+{
+    struct raft_configuration changed;
+    int rv = begin(driver, &changed);
+
+    if (rv != 0)
+        return rv;
+    for (unsigned i = 0; i < changed.n; i++)
+        if (changed.servers[i].id == id)
+            changed.servers[i].role = role;
+    return submit(driver, &changed);
+}
+
+int driver_server_remove(struct driver *driver, raft_id id)
+{
+    struct raft_configuration changed;
+
+    if (!driver_is_leader(driver))
+        return RAFT_NOTLEADER;
+    if (driver->raft.configuration_uncommitted_index != 0)
+        return RAFT_CANTCHANGE;
+    raft_configuration_init(&changed);
+    for (unsigned i = 0; i < driver->raft.configuration.n; i++) {
+        const struct raft_server *server = &driver->raft.configuration.servers[i];
+        int rv = server->id == id
+                     ? 0
+                     : raft_configuration_add(&changed, server->id, server->address, server->role);
+        if (rv != 0) {
+            raft_configuration_close(&changed);
+            return rv;
+        }
+    }
+    return submit(driver, &changed);
+}
+
+int driver_server_promote(struct driver *driver, raft_id id)
+{
+    struct raft_event event = {.type = RAFT_CATCH_UP};
+    int status;
+
+    if (!driver_is_leader(driver))
+        return RAFT_NOTLEADER;
+    if (driver->promoting != 0 || driver->raft.configuration_uncommitted_index != 0)
+        return RAFT_CANTCHANGE;
+    if (raft_catch_up(&driver->raft, id, &status) != 0)
+        return RAFT_BADID;
+    event.catch_up.server_id = id;
+    driver->promoting = id;
+    return driver_step(driver, &event);
+}
+
+void driver_promotion_check(struct driver *driver)
+{
+    raft_id id = driver->promoting;
+    int status, rv;
+
+    if (id == 0 || !driver_is_leader(driver) ||
+        raft_catch_up(&driver->raft, id, &status) != 0 || status == RAFT_CATCH_UP_RUNNING)
+        return;
+    driver->promoting = 0;
+    if (status != RAFT_CATCH_UP_FINISHED) {
+        log_warning("server did not catch up", LOG_HEX("raft_id", id));
+        return;
+    }
+    rv = driver_server_assign(driver, id, RAFT_VOTER);
+    if (rv != 0)
+        log_warning("server cannot become a voter", LOG_HEX("raft_id", id),
+                    LOG_TEXT("cause", raft_strerror(rv)));
+}

@@ -1,0 +1,221 @@
+/* Group commit: all writes that wait go into one log entry, a few entries are in flight. While they
+ * are, further writes gather, so that entries grow with the load by themselves.
+ *
+ * An entry's operations are kept with its index and term until exactly that entry is applied. When
+ * leadership is lost they are given back at once, as of unknown outcome: a later leader may
+ * still commit them. */
+#include "raft/replica_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Above this many bytes of log in memory writes wait: the tiers have to catch up first. */
+#define LOG_BYTES_FACTOR 2
+#define BATCH_OPERATIONS_MAX 4096
+
+static struct replica_operation *next_of(const struct replica_operation *operation)
+{
+    return (struct replica_operation *)operation->item.next;
+}
+
+void propose_take(struct replica *replica, struct replica_operation *operation)
+{
+    if (!driver_is_leader(&replica->driver)) {
+        replica_return(replica, operation, replica_not_leader_status(replica));
+        return;
+    }
+    operation->item.next = NULL;
+    *replica->pending_end = operation;
+    replica->pending_end = (struct replica_operation **)&operation->item.next;
+}
+
+void propose_internal(struct replica *replica, void *command, size_t bytes)
+{
+    struct replica_operation *operation = command != NULL ? calloc(1, sizeof *operation) : NULL;
+
+    if (operation == NULL) {
+        free(command);
+        return;
+    }
+    operation->type = REPLICA_WRITE;
+    operation->command = command;
+    operation->command_bytes = bytes;
+    atomic_fetch_add(&replica->waiting_n, 1);
+    atomic_fetch_add(&replica->waiting_bytes, bytes);
+    propose_take(replica, operation);
+}
+
+/* How many of the pending writes the next entry takes, and its size. */
+static size_t choose(const struct replica *replica, size_t *ret_bytes)
+{
+    size_t n = 0, bytes = command_entry_begin_size();
+
+    for (const struct replica_operation *operation = replica->pending;
+         operation != NULL && n < BATCH_OPERATIONS_MAX; operation = next_of(operation)) {
+        size_t more = command_entry_item_size(operation->command_bytes);
+        if (n > 0 && bytes + more > replica->options.entry_bytes_max)
+            break;
+        bytes += more;
+        n++;
+    }
+    *ret_bytes = bytes;
+    return n;
+}
+
+/* Moves the first n pending writes into a batch and their commands into an entry. */
+static struct batch *gather(struct replica *replica, size_t n, void *entry)
+{
+    struct batch *batch = malloc(sizeof *batch + n * sizeof(struct replica_operation *));
+    struct command_entry_writer writer;
+
+    if (batch == NULL)
+        return NULL;
+    batch->next = NULL;
+    batch->n = n;
+    command_entry_begin(&writer, entry);
+    for (size_t i = 0; i < n; i++) {
+        struct replica_operation *operation = replica->pending;
+        replica->pending = next_of(operation);
+        batch->operations[i] = operation;
+        command_entry_add(&writer, operation->command, operation->command_bytes);
+    }
+    command_entry_end(&writer);
+    if (replica->pending == NULL)
+        replica->pending_end = &replica->pending;
+    return batch;
+}
+
+static void batch_return(struct replica *replica, struct batch *batch, int status)
+{
+    for (size_t i = 0; i < batch->n; i++)
+        replica_return(replica, batch->operations[i], status);
+    free(batch);
+}
+
+static bool submit_one(struct replica *replica)
+{
+    struct driver *driver = &replica->driver;
+    struct raft_buffer entry;
+    struct batch **end = replica->batches_end;
+    struct batch *batch;
+    size_t n = choose(replica, &entry.len);
+    int rv;
+
+    entry.base = raft_malloc(entry.len);
+    if (entry.base == NULL)
+        return false;
+    batch = gather(replica, n, entry.base);
+    if (batch == NULL) {
+        raft_free(entry.base);
+        return false;
+    }
+    /* Known before the step: it may apply at once. */
+    batch->index = raft_last_index(&driver->raft) + 1;
+    batch->term = driver->raft.current_term;
+    *end = batch;
+    replica->batches_end = &batch->next;
+    replica->n_batches++;
+    rv = driver_submit(driver, RAFT_COMMAND, entry, NULL);
+    if (rv == 0) {
+        replica->batches_appended++;
+        replica->entries_appended += n;
+        return true;
+    }
+    raft_free(entry.base);
+    assert(*end == batch && batch->next == NULL);
+    *end = NULL;
+    replica->batches_end = end;
+    replica->n_batches--;
+    batch_return(replica, batch,
+                 rv == RAFT_NOMEM ? REPLICA_NO_MEMORY : replica_not_leader_status(replica));
+    return false;
+}
+
+void propose_pump(struct replica *replica)
+{
+    while (replica->pending != NULL && driver_is_leader(&replica->driver) &&
+           replica->n_batches < replica->options.entries_in_flight_max &&
+           replica->driver.log.bytes <
+               LOG_BYTES_FACTOR * replica->options.log_cache_bytes &&
+           tiers_apply_ready(replica->tiers))
+        if (!submit_one(replica))
+            break;
+}
+
+static struct command_result *results_for(struct replica *replica, size_t n)
+{
+    if (n > replica->results_capacity) {
+        void *grown = realloc(replica->results, n * sizeof *replica->results);
+        if (grown == NULL)
+            return NULL;
+        replica->results = grown;
+        replica->results_capacity = n;
+    }
+    return replica->results;
+}
+
+/* The batch in flight for that entry; batches whose entry was replaced are given back. */
+static struct batch *batch_for(struct replica *replica, raft_index index, raft_term term)
+{
+    struct batch *batch;
+
+    while ((batch = replica->batches) != NULL && batch->index <= index) {
+        replica->batches = batch->next;
+        if (replica->batches == NULL)
+            replica->batches_end = &replica->batches;
+        replica->n_batches--;
+        if (batch->index == index && batch->term == term)
+            return batch;
+        batch_return(replica, batch, REPLICA_UNKNOWN);
+    }
+    return NULL;
+}
+
+int propose_apply(struct replica *replica, raft_index index, raft_term term,
+                  const struct raft_buffer *payload, bool *ret_members_changed)
+{
+    struct batch *batch = batch_for(replica, index, term);
+    struct command_result *results = batch != NULL ? results_for(replica, batch->n) : NULL;
+    int rv = batch != NULL && results == NULL
+                 ? TIERS_NO_MEMORY
+                 : command_apply_entry(replica->state, index, payload->base, payload->len, results,
+                                       batch != NULL ? batch->n : 0, ret_members_changed);
+
+    if (batch == NULL)
+        return rv;
+    if (rv != 0) {
+        batch_return(replica, batch, REPLICA_STOPPED);
+        return rv;
+    }
+    for (size_t i = 0; i < batch->n; i++) {
+        struct replica_operation *operation = batch->operations[i];
+        operation->revision = results[i].revision;
+        operation->index = index;
+        replica_return(replica, operation, results[i].status == 0 ? 0 : REPLICA_CONFLICT);
+    }
+    free(batch);
+    return 0;
+}
+
+void propose_abandon(struct replica *replica, int pending_status)
+{
+    struct batch *batch = replica->batches;
+    struct replica_operation *operation = replica->pending;
+
+    replica->batches = NULL;
+    replica->batches_end = &replica->batches;
+    replica->n_batches = 0;
+    replica->pending = NULL;
+    replica->pending_end = &replica->pending;
+    while (batch != NULL) {
+        struct batch *next = batch->next;
+        batch_return(replica, batch, REPLICA_UNKNOWN);
+        batch = next;
+    }
+    while (operation != NULL) {
+        struct replica_operation *next = next_of(operation);
+        replica_return(replica, operation, pending_status);
+        operation = next;
+    }
+}

@@ -1,0 +1,217 @@
+/* Messages to peers. AppendEntries are filled from the log cache and split; memory that waits in a
+ * socket is bounded per peer. A lost message needs no care: the core repeats what matters. */
+#include "raft/driver.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Larger messages delay the heartbeats behind them. */
+#define MESSAGE_BYTES_MAX (1u << 20)
+/* A peer that does not drain its socket gets heartbeats only, until it does. */
+#define QUEUED_BYTES_MAX (16u << 20)
+#define ENTRY_OVERHEAD_BYTES 64
+#define SNAPSHOT_OFFER_MS 30000
+
+struct send_request {
+    struct raft_io_send request;
+    struct driver *driver;
+    raft_id peer;
+    size_t bytes;
+    /* A snapshot's offer owns these: */
+    struct raft_configuration configuration;
+    void *manifest;
+    char *address;
+    struct raft_io_snapshot_get get;
+    struct raft_message message;
+    size_t n_batches;
+    struct log_batch *batches[];
+};
+
+static struct send_request *send_request_new(struct driver *driver, raft_id peer, size_t n_batches)
+{
+    struct send_request *send =
+        calloc(1, sizeof *send + n_batches * sizeof(struct log_batch *));
+
+    if (send == NULL)
+        return NULL;
+    send->driver = driver;
+    send->peer = peer;
+    send->request.data = send->get.data = send;
+    raft_configuration_init(&send->configuration);
+    return send;
+}
+
+static void send_request_free(struct send_request *send)
+{
+    if (send->bytes > 0) {
+        struct driver_peer *peer = driver_peer(send->driver, send->peer);
+        if (peer != NULL)
+            peer->queued_bytes -= send->bytes;
+    }
+    for (size_t i = 0; i < send->n_batches; i++)
+        log_batch_release(send->batches[i]);
+    raft_configuration_close(&send->configuration);
+    raft_free(send->manifest);
+    free(send->address);
+    free(send);
+}
+
+static void send_done(struct raft_io_send *request, int status)
+{
+    (void)status;
+    send_request_free(request->data);
+}
+
+void driver_send_plain(struct driver *driver, const struct raft_message *message)
+{
+    struct send_request *send = send_request_new(driver, message->server_id, 0);
+
+    if (send != NULL && driver->io->send(driver->io, &send->request, message, send_done) != 0)
+        send_request_free(send);
+}
+
+/* Entries from `index` on that fit into one message. A change of the configuration begins a message
+ * of its own: behind another entry the core of the receiver would misplace it. */
+static unsigned fill(struct driver *driver, struct send_request *send, raft_index index,
+                     unsigned n_max)
+{
+    size_t bytes = 0;
+    unsigned n = 0;
+
+    while (n < n_max) {
+        struct log_slot *slot = log_cache_at(&driver->log, index + n);
+        if (n > 0 && (bytes >= MESSAGE_BYTES_MAX || slot->type == RAFT_CHANGE))
+            break;
+        driver->message_entries[n] = (struct raft_entry){.term = slot->term,
+                                                         .type = slot->type,
+                                                         .buf = slot->payload,
+                                                         .batch = slot->batch->base};
+        if (send->n_batches == 0 || send->batches[send->n_batches - 1] != slot->batch) {
+            slot->batch->references++;
+            send->batches[send->n_batches++] = slot->batch;
+        }
+        bytes += slot->payload.len;
+        n++;
+    }
+    send->bytes = n > 0 ? bytes + (size_t)n * ENTRY_OVERHEAD_BYTES : 0;
+    return n;
+}
+
+static bool reserve_entries(struct driver *driver, unsigned n)
+{
+    void *grown;
+
+    if (n <= driver->message_entries_capacity)
+        return true;
+    grown = realloc(driver->message_entries, n * sizeof *driver->message_entries);
+    if (grown == NULL)
+        return false;
+    driver->message_entries = grown;
+    driver->message_entries_capacity = n;
+    return true;
+}
+
+static void send_append_entries(struct driver *driver, const struct raft_message *message)
+{
+    struct raft_message part = *message;
+    struct raft_append_entries *append = &part.append_entries;
+    struct driver_peer *peer = driver_peer(driver, message->server_id);
+    unsigned left = append->n_entries;
+    raft_index index = append->prev_log_index + 1;
+
+    if (peer == NULL)
+        return;
+    /* In probe state the core sends everything again with each heartbeat. Without entries the
+     * message is a heartbeat, and a later rejection brings the core back to what is missing. */
+    if (peer->queued_bytes > QUEUED_BYTES_MAX || !reserve_entries(driver, left))
+        left = 0;
+    do {
+        struct send_request *send = send_request_new(driver, message->server_id, left);
+        unsigned n;
+        if (send == NULL)
+            return;
+        n = fill(driver, send, index, left);
+        append->entries = driver->message_entries; /* Read during the call only */
+        append->n_entries = n;
+        peer->queued_bytes += send->bytes;
+        if (driver->io->send(driver->io, &send->request, &part, send_done) != 0) {
+            send_request_free(send);
+            return;
+        }
+        left -= n;
+        index += n;
+        append->prev_log_index = index - 1;
+        if (left > 0)
+            append->prev_log_term = log_cache_at(&driver->log, index - 1)->term;
+    } while (left > 0);
+}
+
+/* ---- Offering a snapshot: the manifest only, so that the peer can say that it is too far behind */
+
+static void offer_loaded(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot,
+                         int status)
+{
+    struct send_request *send = get->data;
+    struct driver *driver = send->driver;
+    struct raft_install_snapshot *install = &send->message.install_snapshot;
+
+    if (status != 0) {
+        raft_free(snapshot);
+        send_request_free(send);
+        return;
+    }
+    /* It may be newer than the one asked for: all of its metadata belongs together. */
+    install->last_index = snapshot->index;
+    install->last_term = snapshot->term;
+    install->conf_index = snapshot->configuration_index;
+    install->data = snapshot->bufs[0];
+    send->manifest = snapshot->bufs[0].base;
+    send->configuration = snapshot->configuration;
+    install->conf = send->configuration;
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+    send->message.server_address = send->address;
+    if (!driver_is_leader(driver) || driver->raft.current_term != install->term ||
+        driver->io->send(driver->io, &send->request, &send->message, send_done) != 0)
+        send_request_free(send);
+}
+
+static void offer_snapshot(struct driver *driver, const struct raft_message *message)
+{
+    struct driver_peer *peer = driver_peer(driver, message->server_id);
+    uint64_t now = driver->callbacks->now_ms(driver->context);
+    struct send_request *send;
+
+    if (peer == NULL)
+        return;
+    if (!peer->too_far_behind) {
+        peer->too_far_behind = true;
+        driver->callbacks->peer_too_far_behind(driver->context, peer->id, driver->log.first);
+    }
+    if (peer->offered_ms != 0 && now - peer->offered_ms < SNAPSHOT_OFFER_MS)
+        return;
+    peer->offered_ms = now;
+    send = send_request_new(driver, message->server_id, 0);
+    if (send == NULL)
+        return;
+    send->message = *message;
+    send->address = strdup(message->server_address); /* The core's may go with a configuration */
+    if (send->address == NULL ||
+        driver->io->snapshot_get(driver->io, &send->get, offer_loaded) != 0)
+        send_request_free(send);
+}
+
+void driver_send(struct driver *driver, const struct raft_message *message)
+{
+    switch (message->type) {
+    case RAFT_APPEND_ENTRIES:
+        send_append_entries(driver, message);
+        break;
+    case RAFT_INSTALL_SNAPSHOT:
+        offer_snapshot(driver, message);
+        break;
+    default:
+        driver_send_plain(driver, message);
+    }
+}

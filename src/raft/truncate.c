@@ -1,0 +1,59 @@
+/* Keeps the log short. What the tiers hold durably needs no log: a manifest snapshot at or below that
+ * index lets the core and the backend forget the entries before it. About half of log_cache_bytes
+ * stays, for followers that were away for a while. */
+#include "raft/replica_private.h"
+
+#include "log.h"
+
+#include <endian.h>
+#include <string.h>
+
+#define MANIFEST_MAGIC   0x4d564b54u /* "TKVM" */
+#define MANIFEST_VERSION 1
+
+/* What a snapshot says: the state at this index lies in the tiers. Little-endian. */
+struct manifest {
+    uint32_t magic;
+    uint32_t version;
+    uint64_t cluster_id;
+    uint64_t index;
+};
+
+/* Entries before `index` that fit into the bytes to keep; at least 1. */
+static unsigned trailing_entries(const struct log_cache *log, raft_index index, size_t keep_bytes)
+{
+    size_t bytes = 0;
+    unsigned n = 0;
+
+    while (index > log->first && bytes < keep_bytes && n < UINT32_MAX) {
+        bytes += log_cache_at(log, index)->payload.len + sizeof(struct log_slot);
+        index--;
+        n++;
+    }
+    return n > 0 ? n : 1;
+}
+
+void truncate_log_if_long(struct replica *replica)
+{
+    struct driver *driver = &replica->driver;
+    raft_index index = atomic_load(&replica->durable_index);
+    struct manifest manifest;
+    unsigned trailing;
+
+    if (driver->log.bytes < replica->options.log_cache_bytes || driver->failed || driver->closing)
+        return;
+    if (index > driver->committed_seen)
+        index = driver->committed_seen;
+    if (index > driver->raft.last_stored)
+        index = driver->raft.last_stored;
+    if (!log_cache_has(&driver->log, index))
+        return;
+    trailing = trailing_entries(&driver->log, index, replica->options.log_cache_bytes / 2);
+    if (index - driver->log.first < trailing)
+        return; /* It would free nothing */
+    manifest = (struct manifest){.magic = htole32(MANIFEST_MAGIC),
+                                 .version = htole32(MANIFEST_VERSION),
+                                 .cluster_id = htole64(command_cluster_id(replica->state)),
+                                 .index = htole64(index)};
+    driver_snapshot(driver, index, trailing, &manifest, sizeof manifest);
+}
