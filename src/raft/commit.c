@@ -62,8 +62,8 @@ static bool commit_one(struct driver *driver)
     if (slot.type == RAFT_CHANGE)
         report_configuration(driver, index, &slot.payload);
     if (index > driver->applied && !driver->failed) {
-        int rv = driver->callbacks->apply(driver->context, index, slot.term, slot.type,
-                                          &slot.payload);
+        int rv =
+            driver->callbacks->apply(driver->context, index, slot.term, slot.type, &slot.payload);
         driver->applied = index;
         if (rv != 0)
             driver_fail(driver, "entry %llu cannot be applied", index);

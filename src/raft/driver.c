@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INFLIGHT_ENTRIES_MAX       65536
-#define CATCH_UP_ROUND_MS_MAX      60000
+#define INFLIGHT_ENTRIES_MAX        65536
+#define CATCH_UP_ROUND_MS_MAX       60000
 #define INSTALL_SNAPSHOT_TIMEOUT_MS 30000
 
 void driver_fail(struct driver *driver, const char *format, ...)

@@ -43,7 +43,7 @@ struct driver_callbacks {
 
 struct driver_peer {
     raft_id id;
-    size_t queued_bytes; /* Payload handed to the backend and not yet sent */
+    size_t queued_bytes;  /* Payload handed to the backend and not yet sent */
     uint64_t nonce_acked; /* Newest read round that the peer has confirmed */
     uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
     bool too_far_behind;
@@ -68,14 +68,14 @@ struct driver {
     struct log_cache log;
     raft_term disk_term; /* What the backend has stored */
     raft_id disk_vote;
-    raft_index persisted;       /* Stored here, to be reported; 0: nothing new */
-    raft_index applied;         /* Handed to callbacks.apply, or in the state when we started */
-    raft_index committed_seen;  /* Configurations up to here were reported to the core */
-    raft_index snapshot_index;  /* Of the newest snapshot on disk */
-    raft_index election_index;  /* Last index when we became leader */
+    raft_index persisted;      /* Stored here, to be reported; 0: nothing new */
+    raft_index applied;        /* Handed to callbacks.apply, or in the state when we started */
+    raft_index committed_seen; /* Configurations up to here were reported to the core */
+    raft_index snapshot_index; /* Of the newest snapshot on disk */
+    raft_index election_index; /* Last index when we became leader */
     raft_index configuration_index;
     struct raft_configuration configuration; /* As of committed_seen */
-    uint64_t timer_ms;          /* Armed for; 0: not */
+    uint64_t timer_ms;                       /* Armed for; 0: not */
     uint64_t last_timeout_ms;
     bool committing;
     bool closing;

@@ -2,10 +2,10 @@
  *
  *   {"format": 1, "name": "node1", "raft_id": "…", "incarnation": "…", "cluster_id": "…"}
  *
- * Numbers are hexadecimal text. The Raft id follows from the name, so that whoever asks for a node to
- * be joined by hand needs to know no number. The incarnation is random: a node that lost its
- * directory comes back under its name but with another incarnation, and is not taken for the voter that
- * it was, whose vote and log it has forgotten.
+ * Numbers are hexadecimal text. The Raft id follows from the name, so that whoever asks for a node
+ * to be joined by hand needs to know no number. The incarnation is random: a node that lost its
+ * directory comes back under its name but with another incarnation, and is not taken for the voter
+ * that it was, whose vote and log it has forgotten.
  */
 #ifndef TIERKV_RAFT_IDENTITY_H
 #define TIERKV_RAFT_IDENTITY_H

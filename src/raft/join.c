@@ -46,8 +46,8 @@ void join_take(struct replica *replica, struct replica_operation *operation)
         replica_return(replica, operation, REPLICA_BUSY);
         return;
     }
-    *join = (struct join){.operation = operation,
-                          .deadline_ms = replica_now_ms(replica) + JOIN_MS_MAX};
+    *join =
+        (struct join){.operation = operation, .deadline_ms = replica_now_ms(replica) + JOIN_MS_MAX};
     join_advance(replica);
 }
 

@@ -1,9 +1,9 @@
 /* The part of the Raft log that is in memory: every entry that the core may still ask for.
  *
  * raft_uv cannot re-read entries, so what followers may need and what is not yet applied stays
- * here. Payloads are shared: one allocation (a batch) may carry many entries and is freed with its last reference.
- * Each entry that is pushed gets a new serial number, which tells two entries apart that had
- * the same index one after the other. Raft loop only.
+ * here. Payloads are shared: one allocation (a batch) may carry many entries and is freed with its
+ * last reference. Each entry that is pushed gets a new serial number, which tells two entries apart
+ * that had the same index one after the other. Raft loop only.
  */
 #ifndef TIERKV_RAFT_LOG_CACHE_H
 #define TIERKV_RAFT_LOG_CACHE_H

@@ -112,8 +112,8 @@ void driver_promotion_check(struct driver *driver)
     raft_id id = driver->promoting;
     int status, rv;
 
-    if (id == 0 || !driver_is_leader(driver) ||
-        raft_catch_up(&driver->raft, id, &status) != 0 || status == RAFT_CATCH_UP_RUNNING)
+    if (id == 0 || !driver_is_leader(driver) || raft_catch_up(&driver->raft, id, &status) != 0 ||
+        status == RAFT_CATCH_UP_RUNNING)
         return;
     driver->promoting = 0;
     if (status != RAFT_CATCH_UP_FINISHED) {

@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* Above this many bytes of log in memory writes wait: the tiers have to catch up first. */
-#define LOG_BYTES_FACTOR 2
+#define LOG_BYTES_FACTOR     2
 #define BATCH_OPERATIONS_MAX 4096
 
 static struct replica_operation *next_of(const struct replica_operation *operation)
@@ -136,8 +136,7 @@ void propose_pump(struct replica *replica)
 {
     while (replica->pending != NULL && driver_is_leader(&replica->driver) &&
            replica->n_batches < replica->options.entries_in_flight_max &&
-           replica->driver.log.bytes <
-               LOG_BYTES_FACTOR * replica->options.log_cache_bytes &&
+           replica->driver.log.bytes < LOG_BYTES_FACTOR * replica->options.log_cache_bytes &&
            tiers_apply_ready(replica->tiers))
         if (!submit_one(replica))
             break;

@@ -20,17 +20,13 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#define HOUSEKEEPING_MS        100
-#define DISK_CHECK_MS          1000
-#define CONNECT_RETRY_MS       100
-/* The measured throughput is flat from 8 MiB on, and two prepared segments cost twice their size. */
-#define SEGMENT_BYTES          (8u << 20)
-#define TICK_NEVER_MS          (1000u * 3600u)
-
-static struct replica *replica_of(struct driver *driver)
-{
-    return (struct replica *)((char *)driver - offsetof(struct replica, driver));
-}
+#define HOUSEKEEPING_MS  100
+#define DISK_CHECK_MS    1000
+#define CONNECT_RETRY_MS 100
+/* The measured throughput is flat from 8 MiB on, and two prepared segments cost twice their size.
+ */
+#define SEGMENT_BYTES (8u << 20)
+#define TICK_NEVER_MS (1000u * 3600u)
 
 uint64_t replica_now_ms(const struct replica *replica)
 {
@@ -143,10 +139,11 @@ static void snapshot_offered(void *context, raft_index index)
     struct replica *replica = context;
 
     if (!replica->too_far_behind)
-        log_error("too far behind: the leader's log no longer reaches back to ours; this node needs "
-                  "the state transferred",
-                  LOG_U64("last_index", replica->driver.log.last),
-                  LOG_U64("leader_snapshot_index", index));
+        log_error(
+            "too far behind: the leader's log no longer reaches back to ours; this node needs "
+            "the state transferred",
+            LOG_U64("last_index", replica->driver.log.last),
+            LOG_U64("leader_snapshot_index", index));
     replica->too_far_behind = true;
     replica->last_contact_ms = replica_now_ms(replica);
     view_publish(replica);
@@ -220,7 +217,8 @@ static void introduce(void *context, raft_id destination, struct transport_pream
 static const struct transport_callbacks transport_callbacks = {.admit = admit,
                                                                .introduce = introduce};
 
-/* ----------------------------------------------------------------------------- the loop's phases */
+/* ----------------------------------------------------------------------------- the loop's phases
+ */
 
 static void note_contact(struct replica *replica, const struct raft_message *message)
 {

@@ -9,9 +9,9 @@
 /* Larger messages delay the heartbeats behind them. */
 #define MESSAGE_BYTES_MAX (1u << 20)
 /* A peer that does not drain its socket gets heartbeats only, until it does. */
-#define QUEUED_BYTES_MAX (16u << 20)
+#define QUEUED_BYTES_MAX     (16u << 20)
 #define ENTRY_OVERHEAD_BYTES 64
-#define SNAPSHOT_OFFER_MS 30000
+#define SNAPSHOT_OFFER_MS    30000
 
 struct send_request {
     struct raft_io_send request;
@@ -30,8 +30,7 @@ struct send_request {
 
 static struct send_request *send_request_new(struct driver *driver, raft_id peer, size_t n_batches)
 {
-    struct send_request *send =
-        calloc(1, sizeof *send + n_batches * sizeof(struct log_batch *));
+    struct send_request *send = calloc(1, sizeof *send + n_batches * sizeof(struct log_batch *));
 
     if (send == NULL)
         return NULL;
@@ -147,7 +146,8 @@ static void send_append_entries(struct driver *driver, const struct raft_message
     } while (left > 0);
 }
 
-/* ---- Offering a snapshot: the manifest only, so that the peer can say that it is too far behind */
+/* ---- Offering a snapshot: the manifest only, so that the peer can say that it is too far behind
+ */
 
 static void offer_loaded(struct raft_io_snapshot_get *get, struct raft_snapshot *snapshot,
                          int status)

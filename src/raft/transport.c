@@ -18,12 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAGIC                0x50564b54u /* "TKVP" */
-#define VERSION              1
-#define INCOMING_MAX         64
-#define INCOMING_MS_MAX      5000
-#define OUTGOING_MS_MAX      2000
-#define LISTEN_BACKLOG       128
+#define MAGIC           0x50564b54u /* "TKVP" */
+#define VERSION         1
+#define INCOMING_MAX    64
+#define INCOMING_MS_MAX 5000
+#define OUTGOING_MS_MAX 2000
+#define LISTEN_BACKLOG  128
 
 struct transport {
     struct raft_uv_transport base;

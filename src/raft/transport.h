@@ -4,8 +4,8 @@
  * that names the protocol, the kind of connection, the cluster, both nodes and the incarnation of
  * the destination's data directory that the source knows of (integers little-endian):
  *   u32 magic "TKVP"  u16 version  u16 kind  u64 cluster  u64 source  u64 destination
- *   u64 incarnation  u16 address bytes  6 zero bytes  address of the source, padded with zeros to 256
- * The acceptor refuses a connection that is not meant for it by closing it. Raft loop only.
+ *   u64 incarnation  u16 address bytes  6 zero bytes  address of the source, padded with zeros to
+ * 256 The acceptor refuses a connection that is not meant for it by closing it. Raft loop only.
  */
 #ifndef TIERKV_RAFT_TRANSPORT_H
 #define TIERKV_RAFT_TRANSPORT_H

@@ -1,6 +1,6 @@
-/* Keeps the log short. What the tiers hold durably needs no log: a manifest snapshot at or below that
- * index lets the core and the backend forget the entries before it. About half of log_cache_bytes
- * stays, for followers that were away for a while. */
+/* Keeps the log short. What the tiers hold durably needs no log: a manifest snapshot at or below
+ * that index lets the core and the backend forget the entries before it. About half of
+ * log_cache_bytes stays, for followers that were away for a while. */
 #include "raft/replica_private.h"
 
 #include "log.h"

@@ -84,9 +84,8 @@ static void fill(const struct replica *replica, struct replica_view *view)
     view->first_log_index = driver->log.first;
     view->log_bytes = driver->log.bytes;
     if (view->role != REPLICA_LEADER)
-        view->last_contact_ms = replica->last_contact_ms == 0
-                                    ? 0
-                                    : replica_now_ms(replica) - replica->last_contact_ms;
+        view->last_contact_ms =
+            replica->last_contact_ms == 0 ? 0 : replica_now_ms(replica) - replica->last_contact_ms;
     view->proposals_waiting = atomic_load(&replica->waiting_n);
     view->caught_up = replica->caught_up;
     view->too_far_behind = replica->too_far_behind;
