@@ -1,6 +1,6 @@
 /* Fills a store with distinct keys, for the benchmarks of memory and restart: the same data into
- * TierKV (POST /key) or into etcd (gRPC Txn), several keys to a request, several requests in flight
- * over HTTP/2.
+ * TierKV (POST /key) or into etcd (gRPC Txn), several keys to a request, several requests in
+ * flight.
  *
  * Happy path: every slot (one curl handle and its buffers) sends the next batch as soon as its last
  * one was answered; the program ends when all batches were. Any answer but success ends it with 1:
@@ -164,10 +164,12 @@ static int slot_open(struct fill *fill, struct slot *slot)
     if (slot->easy == NULL || slot->body == NULL)
         return -1;
     curl_easy_setopt(slot->easy, CURLOPT_URL, url);
-    curl_easy_setopt(slot->easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE);
+    /* gRPC needs HTTP/2, of which libcurl before 8.0 cannot use a connection twice. */
+    curl_easy_setopt(slot->easy, CURLOPT_HTTP_VERSION,
+                     fill->etcd ? (long)CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE
+                                : (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, fill->headers);
     curl_easy_setopt(slot->easy, CURLOPT_FORBID_REUSE, fill->etcd ? 1L : 0L);
-    curl_easy_setopt(slot->easy, CURLOPT_PIPEWAIT, fill->etcd ? 0L : 1L);
     curl_easy_setopt(slot->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(slot->easy, CURLOPT_TIMEOUT, 120L);
     curl_easy_setopt(slot->easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -195,6 +197,27 @@ static bool slot_succeeded(const struct fill *fill, const struct slot *slot, CUR
     return false;
 }
 
+/* Takes what was answered and sends the next batches. */
+static int fill_collect(struct fill *fill, uint64_t *waiting)
+{
+    struct CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(fill->multi, &left)) != NULL) {
+        CURLcode result = message->data.result;
+        CURL *easy = message->easy_handle;
+        struct slot *slot = NULL;
+
+        curl_easy_getinfo(easy, CURLINFO_PRIVATE, &slot);
+        curl_multi_remove_handle(fill->multi, easy);
+        (*waiting)--;
+        if (!slot_succeeded(fill, slot, result))
+            return -1;
+        *waiting += slot_send(fill, slot);
+    }
+    return 0;
+}
+
 /* Runs until every batch was answered. */
 static int fill_run(struct fill *fill, struct slot *slots)
 {
@@ -203,24 +226,14 @@ static int fill_run(struct fill *fill, struct slot *slots)
     for (uint64_t i = 0; i < fill->in_flight; i++)
         waiting += slot_send(fill, &slots[i]);
     while (waiting > 0) {
-        int running, left;
-        struct CURLMsg *message;
+        int running;
 
         if (curl_multi_perform(fill->multi, &running) != CURLM_OK ||
-            curl_multi_poll(fill->multi, NULL, 0, 1000, NULL) != CURLM_OK)
+            fill_collect(fill, &waiting) != 0)
             return -1;
-        while ((message = curl_multi_info_read(fill->multi, &left)) != NULL) {
-            CURLcode result = message->data.result;
-            CURL *easy = message->easy_handle;
-            struct slot *slot = NULL;
-
-            curl_easy_getinfo(easy, CURLINFO_PRIVATE, &slot);
-            curl_multi_remove_handle(fill->multi, easy);
-            waiting--;
-            if (!slot_succeeded(fill, slot, result))
-                return -1;
-            waiting += slot_send(fill, slot);
-        }
+        /* A request just sent has its first step in perform, so the poll returns at once. */
+        if (curl_multi_poll(fill->multi, NULL, 0, 1000, NULL) != CURLM_OK)
+            return -1;
     }
     return fill->next == fill->keys ? 0 : -1;
 }
@@ -307,10 +320,7 @@ int main(int argc, char **argv)
     if (fill.multi == NULL || fill.headers == NULL ||
         (fill.etcd && curl_slist_append(fill.headers, "te: trailers") == NULL))
         goto out;
-    /* curl 7.88 stumbles over a second gRPC answer on a connection: for etcd each request has one
-     * of its own. */
-    if (fill.etcd)
-        curl_multi_setopt(fill.multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
+    curl_multi_setopt(fill.multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     for (uint64_t i = 0; i < fill.in_flight; i++) {
         if (slot_open(&fill, &slots[i]) != 0)
             goto out;
