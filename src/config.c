@@ -303,7 +303,6 @@ static int join_check(const struct loading *loading, const struct config *config
 
 static int relations_check(const struct loading *loading, const struct config *config)
 {
-    struct address address;
     if (*config->data_dir == '\0' && loading->action == CONFIG_RUN)
         return fail(loading, "data_dir is not set: give --data-dir DIRECTORY, " ENVIRONMENT_PREFIX
                              "DATA_DIR, or data_dir in the file");
@@ -314,9 +313,6 @@ static int relations_check(const struct loading *loading, const struct config *c
         addresses_check(loading, config, CONFIG_SETTING_raft_listen, config->raft_listen,
                         CONFIG_SETTING_raft_address, config->raft_address) != 0)
         return -1;
-    if (address_parse(config->raft_listen, &address) && address.port == 0)
-        return refuse(loading, config, CONFIG_SETTING_raft_listen,
-                      "port 0 is not possible: peers must find this node again");
     if (config->heartbeat * 2 > config->election_timeout)
         return refuse(loading, config, CONFIG_SETTING_heartbeat,
                       "must be at most half of election_timeout (%llums)",

@@ -20,9 +20,11 @@
     X(text, data_dir, "", 0, 4096, "directory of this node's state (required)")                    \
     X(text, cold_dir, "", 0, 4096, "directory of the cold tier; empty: DATA_DIR/cold")             \
     X(text, node_id, "", 0, 64, "name of this node; empty: the one stored in DATA_DIR, or node1")  \
-    X(text, http_listen, "127.0.0.1:8091", 1, 255, "where clients connect, HOST:PORT")             \
+    X(text, http_listen, "127.0.0.1:8091", 1, 255,                                                 \
+      "where clients connect, HOST:PORT; port 0: any free one")                                    \
     X(text, http_address, "", 0, 255, "address given to clients; empty: http_listen")              \
-    X(text, raft_listen, "127.0.0.1:8089", 1, 255, "where peers connect, HOST:PORT")               \
+    X(text, raft_listen, "127.0.0.1:8089", 1, 255,                                                 \
+      "where peers connect, HOST:PORT; port 0: any free one, for trials")                          \
     X(text, raft_address, "", 0, 255, "address given to peers; empty: raft_listen")                \
     X(text, join, "", 0, 4096,                                                                     \
       "client addresses of running nodes, separated by commas; empty: bootstrap a new cluster")    \

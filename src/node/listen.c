@@ -13,14 +13,14 @@
 #include <unistd.h>
 
 /* A bound socket, or -1 with errno. */
-static int bind_shared(const struct addrinfo *info)
+static int bind_socket(const struct addrinfo *info, int share_port)
 {
     const int on = 1;
     int fd = socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC, info->ai_protocol);
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &share_port, sizeof(share_port)) != 0 ||
         bind(fd, info->ai_addr, info->ai_addrlen) != 0) {
         int error = errno;
         close(fd);
@@ -52,28 +52,27 @@ int listen_reserve(const char *listen, char *ret_address, size_t address_size, i
         snprintf(error_text, error_text_size, "%s is not HOST:PORT", listen);
         return -1;
     }
-    if (address.port != 0) {
-        snprintf(ret_address, address_size, "%s", listen);
-        *ret_fd = -1;
-        return 0;
-    }
     const struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *info;
-    int error = getaddrinfo(address.host, "0", &hints, &info);
+    int error = getaddrinfo(address.host, strrchr(listen, ':') + 1, &hints, &info);
     if (error != 0) {
         snprintf(error_text, error_text_size, "cannot listen on %s: %s", listen,
                  gai_strerror(error));
         return -1;
     }
-    int fd = bind_shared(info);
-    freeaddrinfo(info);
     char port[NI_MAXSERV];
+    int fd = bind_socket(info, address.port == 0);
+    freeaddrinfo(info);
     if (fd < 0 || !port_of(fd, port)) {
         snprintf(error_text, error_text_size, "cannot listen on %s: %s", listen, strerror(errno));
         if (fd >= 0)
             close(fd);
         return -1;
+    }
+    if (address.port != 0) {
+        close(fd);
+        fd = -1;
     }
     const int host_len = (int)(strrchr(listen, ':') - listen);
     snprintf(ret_address, address_size, "%.*s:%s", host_len, listen, port);

@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Chooses a free port for a HOST:PORT whose port is 0 and writes the whole address to ret_address.
- * The port stays reserved for listeners with SO_REUSEPORT until *ret_fd, which never listens
- * itself, is closed: so the address can be told to others before anyone listens. With another port
- * than 0 the address is copied and *ret_fd is -1. 0, or -1 with one sentence. */
+/* Sees that a HOST:PORT can be listened on and that nobody else does, which listeners with
+ * SO_REUSEPORT would not notice. If its port is 0, a free one is chosen and stays reserved, for
+ * listeners with SO_REUSEPORT or SO_REUSEADDR, until *ret_fd is closed, which never listens itself:
+ * so the address can be told to others before anyone listens. *ret_fd is -1 otherwise; ret_address
+ * gets the address with the port. 0, or -1 with one sentence. */
 int listen_reserve(const char *listen, char *ret_address, size_t address_size, int *ret_fd,
                    char *error_text, size_t error_text_size);
 

@@ -50,12 +50,32 @@ static void a_chosen_port_is_kept_for_listeners_that_share_it(void **unused)
 static void a_port_that_was_given_is_left_as_it_is(void **unused)
 {
     (void)unused;
-    char text[64], error_text[128];
-    int fd = 7;
+    char chosen[64], text[64], error_text[128];
+    int fd;
     assert_int_equal(
-        listen_reserve("[::1]:8091", text, sizeof(text), &fd, error_text, sizeof(error_text)), 0);
-    assert_string_equal(text, "[::1]:8091");
+        listen_reserve("127.0.0.1:0", chosen, sizeof(chosen), &fd, error_text, sizeof(error_text)),
+        0);
+    close(fd);
+    assert_int_equal(
+        listen_reserve(chosen, text, sizeof(text), &fd, error_text, sizeof(error_text)), 0);
+    assert_string_equal(text, chosen);
     assert_int_equal(fd, -1);
+}
+
+static void a_port_in_use_is_refused_even_if_its_user_would_share_it(void **unused)
+{
+    (void)unused;
+    char chosen[64], text[64], error_text[128] = "", expected[128];
+    int fd, other_fd;
+    assert_int_equal(
+        listen_reserve("127.0.0.1:0", chosen, sizeof(chosen), &fd, error_text, sizeof(error_text)),
+        0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(
+        listen_reserve(chosen, text, sizeof(text), &other_fd, error_text, sizeof(error_text)), -1);
+    snprintf(expected, sizeof(expected), "cannot listen on %s: Address already in use", chosen);
+    assert_string_equal(error_text, expected);
+    close(fd);
 }
 
 static void an_address_of_another_machine_is_refused_with_the_cause(void **unused)
@@ -86,6 +106,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chosen_port_is_kept_for_listeners_that_share_it),
         cmocka_unit_test(a_port_that_was_given_is_left_as_it_is),
+        cmocka_unit_test(a_port_in_use_is_refused_even_if_its_user_would_share_it),
         cmocka_unit_test(an_address_of_another_machine_is_refused_with_the_cause),
         cmocka_unit_test(descriptors_are_raised_to_what_the_user_may_have),
     };
