@@ -57,11 +57,9 @@ struct heat *heat_new(size_t counters)
 {
     size_t n_blocks = 1;
 
-    while (n_blocks < counters / COUNTERS_PER_BLOCK + (counters % COUNTERS_PER_BLOCK != 0)) {
-        if (n_blocks > SIZE_MAX / sizeof(struct block) / 2)
-            return NULL;
+    /* Half a byte a counter: the bytes cannot overflow where the counters did not. */
+    while (n_blocks < counters / COUNTERS_PER_BLOCK + (counters % COUNTERS_PER_BLOCK != 0))
         n_blocks *= 2;
-    }
     struct heat *heat = aligned_alloc(_Alignof(struct heat), sizeof(*heat));
     if (heat == NULL)
         return NULL;

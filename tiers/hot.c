@@ -49,6 +49,8 @@ struct hot_shard {
     pthread_mutex_t lock;
     struct hot_table table;
     struct policy *policy;
+    size_t n_clean;       /* Entries in the policy */
+    uint32_t policy_time; /* Advances with each insertion and hit that the policy is told of */
     uint64_t budget_bytes;
     uint64_t bytes;       /* Everything: this struct, buckets, entries, records */
     uint64_t clean_bytes; /* Of that, what the policy may evict */
@@ -151,8 +153,22 @@ static void shard_drop(struct hot_shard *shard, struct hot_entry *entry, struct 
 static void policy_enter(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry)
 {
     entry->state = HOT_CLEAN;
+    entry->policy_time = ++shard->policy_time;
+    shard->n_clean++;
     shard->clean_bytes += entry->node.size;
     hot->policy->insert(shard->policy, &entry->node);
+}
+
+/* Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
+ * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
+ * same few keys do not pass the policy's lists to and fro between their caches. */
+static void policy_hit(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry)
+{
+    if (hot->policy->tolerates_late_hits &&
+        shard->policy_time - entry->policy_time < shard->n_clean / POLICY_LATE_HITS_DIVISOR)
+        return;
+    entry->policy_time = ++shard->policy_time;
+    hot->policy->hit(shard->policy, &entry->node);
 }
 
 static void policy_leave(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry,
@@ -161,6 +177,7 @@ static void policy_leave(const struct hot *hot, struct hot_shard *shard, struct 
     assert(entry->state == HOT_CLEAN && shard->clean_bytes >= entry->node.size);
     hot->policy->remove(shard->policy, &entry->node, evicted);
     shard->clean_bytes -= entry->node.size;
+    shard->n_clean--;
 }
 
 /* What no eviction can make room for: dirty entries, buckets, the shard itself. */
@@ -314,7 +331,7 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
         found = HOT_TOMBSTONE;
     } else {
         if (entry->state == HOT_CLEAN)
-            hot->policy->hit(shard->policy, &entry->node);
+            policy_hit(hot, shard, entry);
         tiers_record_retain(entry->record);
         *ret_record = entry->record;
     }

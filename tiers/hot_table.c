@@ -57,7 +57,12 @@ struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
                                  enum tiers_space space, const void *key, size_t key_len)
 {
     for (struct hot_entry *entry = *bucket_of(table, hash); entry != NULL; entry = entry->chain) {
-        if (entry->node.key_hash == hash && record_key_equals(entry->record, space, key, key_len))
+        if (entry->node.key_hash != hash)
+            continue;
+        /* A hit is likely to move the entry in a list: fetch its neighbours while the key is. */
+        __builtin_prefetch(entry->node.next, 1);
+        __builtin_prefetch(entry->node.previous, 1);
+        if (record_key_equals(entry->record, space, key, key_len))
             return entry;
     }
     return NULL;

@@ -29,6 +29,7 @@ struct hot_entry {
     struct hot_entry *chain; /* Next in the bucket; in the list of those to free when gone */
     const struct tiers_record *record;
     enum hot_entry_state state;
+    uint32_t policy_time; /* Of the shard, when the policy was last told of this entry */
 };
 
 struct hot_table {

@@ -44,7 +44,14 @@ struct policy_type {
     struct policy_node *(*victim)(struct policy *policy);
     /* Optional: the capacity changed. */
     void (*resize)(struct policy *policy, uint64_t capacity);
+    /* Optional: the owner may keep a hit to itself if, of the insertions and hits that it told,
+     * fewer have come since the entry's last than a POLICY_LATE_HITS_DIVISOR-th of the entries
+     * inside. It saves the owner the writes where hits are frequent. Recency then is exact but for
+     * the order among that newest part. */
+    bool tolerates_late_hits;
 };
+
+#define POLICY_LATE_HITS_DIVISOR 8
 
 /* NULL when there is none of that name. */
 const struct policy_type *policy_find(const char *name);

@@ -88,4 +88,5 @@ const struct policy_type policy_lru = {
     .hit = lru_hit,
     .remove = lru_remove,
     .victim = lru_victim,
+    .tolerates_late_hits = true,
 };

@@ -201,7 +201,8 @@ static void replaying_all_generations_gives_the_last_versions(void **state)
         dirty_sort(generation);
         for (size_t i = 0; i < generation->n; i++) {
             const struct tiers_record *record = generation->records[i];
-            unsigned long number = strtoul((const char *)tiers_record_key(record) + 4, NULL, 10);
+            unsigned number = numbered_of(record);
+            assert_true(number < MODEL_KEYS);
             assert_true(replayed[number] < record->meta.mod_revision);
             replayed[number] = record->meta.mod_revision;
         }

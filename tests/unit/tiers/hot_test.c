@@ -221,6 +221,19 @@ static void the_least_recently_used_leave_first(void **state)
         assert_int_equal(peek(*state, i), HOT_HIT);
 }
 
+/* The newest part of the entries may be out of order, no more than that part. */
+static void frequent_hits_keep_an_entry_through_any_scan(void **state)
+{
+    uint64_t version = 0;
+    uint64_t ticket = 0;
+
+    assert_true(admit(*state, 1, 1, 100));
+    for (unsigned i = 100; i < 5000; i++) {
+        assert_true(admit(*state, i, 1, 100));
+        assert_int_equal(get(*state, 1, &version, &ticket), HOT_HIT);
+    }
+}
+
 static void dirty_records_are_never_evicted(void **state)
 {
     for (unsigned i = 0; i < 2000; i++)
@@ -493,6 +506,7 @@ int main(void)
         WITH_HOT(an_admission_never_replaces_a_record),
         WITH_HOT(cleaning_a_replaced_record_changes_nothing),
         WITH_HOT(the_least_recently_used_leave_first),
+        WITH_HOT(frequent_hits_keep_an_entry_through_any_scan),
         WITH_HOT(dirty_records_are_never_evicted),
         WITH_HOT(cleaned_records_make_room_again),
         WITH_HOT(a_clean_record_that_is_written_is_pinned_again),

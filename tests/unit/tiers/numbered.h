@@ -53,6 +53,17 @@ static inline struct tiers_record *numbered_tombstone(unsigned number, uint64_t 
     return record;
 }
 
+/* The number in a record's key, which no zero ends. */
+static inline unsigned numbered_of(const struct tiers_record *record)
+{
+    const char *key = tiers_record_key(record);
+    unsigned number = 0;
+
+    for (size_t i = strlen("key/"); i < record->key_len; i++)
+        number = number * 10 + (unsigned)(key[i] - '0');
+    return number;
+}
+
 /* A small generator of its own state, so that threads do not share one. */
 static inline uint64_t random_next(uint64_t *state)
 {

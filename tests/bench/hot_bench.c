@@ -1,0 +1,190 @@
+/* How many gets a second the hot tier answers, with one thread and with two.
+ *
+ * Each get is what a front loop does: hash the key, hot_get, release the record. Keys are 64 bytes
+ * and are drawn beforehand, uniformly (the worst case for caches) or skewed (a share of them from
+ * a small set of hot keys). Prints one line a run; the last column is the gain of two threads.
+ *
+ * Usage: hot_bench [KEYS] [VALUE_BYTES]
+ */
+#include "hot.h"
+#include "record.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define KEY_BYTES      64
+#define GETS           8000000
+#define DRAWN          (1u << 18)
+#define THREADS_MAX    2
+#define RUNS           5
+#define HOT_BYTES_MIN  (256u << 20) /* The server's default: decides the number of shards */
+#define SKEWED_HOT     1000
+#define SKEWED_PERCENT 90
+
+struct worker {
+    struct hot *hot;
+    unsigned n_keys;
+    bool skewed;
+    uint64_t random;
+    uint64_t hits;
+    pthread_barrier_t *start;
+};
+
+static void fill_key(char key[KEY_BYTES], unsigned number)
+{
+    memset(key, 'k', KEY_BYTES);
+    memcpy(key + KEY_BYTES - sizeof(number), &number, sizeof(number));
+}
+
+static uint64_t random_next(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+static unsigned draw(struct worker *worker)
+{
+    uint64_t random = random_next(&worker->random);
+
+    if (worker->skewed && random % 100 < SKEWED_PERCENT)
+        return (unsigned)((random >> 32) % SKEWED_HOT);
+    return (unsigned)((random >> 32) % worker->n_keys);
+}
+
+static void *run_worker(void *argument)
+{
+    struct worker *worker = argument;
+    unsigned *drawn = malloc(DRAWN * sizeof(*drawn));
+    char key[KEY_BYTES];
+
+    if (drawn == NULL)
+        abort();
+    for (size_t i = 0; i < DRAWN; i++)
+        drawn[i] = draw(worker);
+    fill_key(key, 0);
+    pthread_barrier_wait(worker->start);
+    for (size_t i = 0; i < GETS; i++) {
+        const struct tiers_record *record = NULL;
+        uint64_t ticket = 0;
+        memcpy(key + KEY_BYTES - sizeof(drawn[0]), &drawn[i % DRAWN], sizeof(drawn[0]));
+        uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, KEY_BYTES);
+        if (hot_get(worker->hot, hash, TIERS_SPACE_USER, key, KEY_BYTES, &record, &ticket) ==
+            HOT_HIT) {
+            worker->hits++;
+            tiers_record_release(record);
+        }
+    }
+    pthread_barrier_wait(worker->start);
+    free(drawn);
+    return NULL;
+}
+
+static double seconds_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Gets a second of all threads together. */
+static double measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+{
+    struct worker workers[THREADS_MAX];
+    pthread_t threads[THREADS_MAX];
+    pthread_barrier_t start;
+
+    if (pthread_barrier_init(&start, NULL, n_threads + 1) != 0)
+        abort();
+    for (unsigned i = 0; i < n_threads; i++) {
+        workers[i] = (struct worker){.hot = hot,
+                                     .n_keys = n_keys,
+                                     .skewed = skewed,
+                                     .random = 88172645463325252u + i,
+                                     .start = &start};
+        if (pthread_create(&threads[i], NULL, run_worker, &workers[i]) != 0)
+            abort();
+    }
+    pthread_barrier_wait(&start);
+    double began = seconds_now();
+    pthread_barrier_wait(&start);
+    double seconds = seconds_now() - began;
+    for (unsigned i = 0; i < n_threads; i++) {
+        pthread_join(threads[i], NULL);
+        if (workers[i].hits != GETS) {
+            fprintf(stderr, "hot_bench: only %llu of %d gets were hits\n",
+                    (unsigned long long)workers[i].hits, GETS);
+            exit(1);
+        }
+    }
+    pthread_barrier_destroy(&start);
+    return (double)GETS * n_threads / seconds;
+}
+
+static int compare_doubles(const void *left, const void *right)
+{
+    double a = *(const double *)left;
+    double b = *(const double *)right;
+
+    return (a > b) - (a < b);
+}
+
+static double median(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+{
+    double rates[RUNS];
+
+    for (size_t i = 0; i < RUNS; i++)
+        rates[i] = measure(hot, n_keys, skewed, n_threads);
+    qsort(rates, RUNS, sizeof(rates[0]), compare_doubles);
+    return rates[RUNS / 2];
+}
+
+static void fill(struct hot *hot, unsigned n_keys, size_t value_bytes)
+{
+    struct tiers_meta meta = {.mod_revision = 1};
+    char key[KEY_BYTES];
+    char *value = calloc(1, value_bytes + 1);
+
+    if (value == NULL)
+        abort();
+    for (unsigned i = 0; i < n_keys; i++) {
+        fill_key(key, i);
+        uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, KEY_BYTES);
+        struct tiers_record *record =
+            record_new(TIERS_SPACE_USER, key, KEY_BYTES, value, value_bytes, &meta);
+        if (record == NULL || hot_write(hot, hash, record) != 0)
+            abort();
+        hot_clean(hot, hash, record);
+        tiers_record_release(record);
+    }
+    free(value);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned n_keys = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1000000;
+    size_t value_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 64;
+    struct hot_options options = {.bytes = HOT_BYTES_MIN, .policy = policy_find("lru")};
+    struct hot *hot = NULL;
+
+    if (options.bytes < 2 * (uint64_t)n_keys * (value_bytes + 512))
+        options.bytes = 2 * (uint64_t)n_keys * (value_bytes + 512);
+    if (n_keys < SKEWED_HOT || hot_open(&options, &hot) != 0) {
+        fprintf(stderr, "usage: hot_bench [KEYS, at least %d] [VALUE_BYTES]\n", SKEWED_HOT);
+        return 2;
+    }
+    fill(hot, n_keys, value_bytes);
+    for (int skewed = 1; skewed >= 0; skewed--) {
+        double one = median(hot, n_keys, skewed != 0, 1);
+        double two = median(hot, n_keys, skewed != 0, 2);
+        printf("%-7s  %u keys  1 thread %.2f M gets/s  2 threads %.2f M gets/s  ratio %.2f\n",
+               skewed ? "skewed" : "uniform", n_keys, one / 1e6, two / 1e6, two / one);
+    }
+    hot_close(hot);
+    return 0;
+}

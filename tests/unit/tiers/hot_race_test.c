@@ -1,0 +1,205 @@
+/* The hot tier under threads: a writer, a cleaner (which is the mover, with an array for the warm
+ * tier) and readers that admit what they find below. No reader may ever see a version older than
+ * one that was applied before its read began. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "dirty.h"
+#include "hot.h"
+#include "numbered.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#define KEYS            64
+#define READERS         3
+#define ADMISSIONS      30000
+#define VERSIONS_MAX    5000000
+#define VERSIONS_FROZEN 16
+#define HOT_BYTES       (16u << 10)
+#define VALUE_BYTES     300
+#define DIRTY_BYTES_MAX (32u << 10)
+
+/* A version that is a multiple of 3 is a deletion; 0: never written. */
+struct world {
+    struct hot *hot;
+    struct dirty *dirty;
+    uint64_t seed;
+    _Atomic uint64_t applied[KEYS]; /* Published after hot_write */
+    _Atomic uint64_t warm[KEYS];    /* Published before hot_clean */
+    _Atomic bool written;
+    _Atomic uint64_t admitted;
+    _Atomic uint64_t stale; /* Reads that saw an older version than they had to */
+};
+
+struct reader {
+    struct world *world;
+    uint64_t random;
+};
+
+static bool is_deletion(uint64_t version)
+{
+    return version % 3 == 0;
+}
+
+static void write_version(struct world *world, unsigned number, uint64_t version)
+{
+    uint64_t hash = numbered_key(number).hash;
+    struct tiers_record *record = is_deletion(version)
+                                      ? numbered_tombstone(number, version)
+                                      : numbered_record(number, version, VALUE_BYTES);
+
+    if (hot_write(world->hot, hash, record) != 0 ||
+        dirty_add(world->dirty, hash, record, version) != 0)
+        abort();
+    atomic_store_explicit(&world->applied[number], version, memory_order_release);
+    tiers_record_release(record);
+}
+
+static void *run_writer(void *argument)
+{
+    struct world *world = argument;
+    uint64_t random = world->seed;
+
+    for (uint64_t version = 1; version <= VERSIONS_MAX; version++) {
+        if (atomic_load(&world->admitted) >= ADMISSIONS)
+            break;
+        write_version(world, (unsigned)(random_next(&random) % KEYS), version);
+        struct tiers_position position = {.index = version};
+        if (version % VERSIONS_FROZEN == 0 && dirty_freeze(world->dirty, &position) != 0)
+            abort();
+        do
+            sched_yield();
+        while (dirty_bytes(world->dirty) > DIRTY_BYTES_MAX);
+    }
+    atomic_store(&world->written, true);
+    return NULL;
+}
+
+static void clean_oldest(struct world *world, struct dirty_generation *generation)
+{
+    dirty_sort(generation);
+    for (size_t i = 0; i < generation->n; i++) {
+        const struct tiers_record *record = generation->records[i];
+        atomic_store_explicit(&world->warm[numbered_of(record)], record->meta.mod_revision,
+                              memory_order_release);
+    }
+    for (size_t i = 0; i < generation->n; i++) {
+        const struct tiers_record *record = generation->records[i];
+        hot_clean(world->hot, numbered_key(numbered_of(record)).hash, record);
+    }
+    dirty_done(world->dirty, generation);
+}
+
+static void *run_cleaner(void *argument)
+{
+    struct world *world = argument;
+    bool written = false;
+
+    do {
+        struct dirty_generation *generation = NULL;
+        written = atomic_load(&world->written);
+        while ((generation = dirty_oldest(world->dirty)) != NULL)
+            clean_oldest(world, generation);
+        sched_yield();
+    } while (!written);
+    return NULL;
+}
+
+/* A miss: looks below, dawdles, and admits. Returns the version found. */
+static uint64_t read_warm(struct reader *reader, unsigned number, uint64_t ticket)
+{
+    struct world *world = reader->world;
+    uint64_t version = atomic_load_explicit(&world->warm[number], memory_order_acquire);
+
+    if (is_deletion(version))
+        return version;
+    struct tiers_record *record = numbered_record(number, version, VALUE_BYTES);
+    for (uint64_t i = random_next(&reader->random) % 4; i > 0; i--)
+        sched_yield();
+    if (hot_admit(world->hot, numbered_key(number).hash, record, ticket))
+        atomic_fetch_add(&world->admitted, 1);
+    tiers_record_release(record);
+    return version;
+}
+
+static void read_once(struct reader *reader, uint64_t seen[KEYS])
+{
+    struct world *world = reader->world;
+    unsigned number = (unsigned)(random_next(&reader->random) % KEYS);
+    struct numbered_key key = numbered_key(number);
+    uint64_t expected = atomic_load_explicit(&world->applied[number], memory_order_acquire);
+    const struct tiers_record *record = NULL;
+    uint64_t version = 0;
+    uint64_t ticket = 0;
+
+    if (expected < seen[number])
+        expected = seen[number];
+    switch (hot_get(world->hot, key.hash, TIERS_SPACE_USER, key.bytes, key.len, &record, &ticket)) {
+    case HOT_HIT:
+        version = record->meta.mod_revision;
+        tiers_record_release(record);
+        break;
+    case HOT_TOMBSTONE:
+        return; /* Does not say of which version */
+    case HOT_MISS:
+        version = read_warm(reader, number, ticket);
+        break;
+    }
+    if (version < expected)
+        atomic_fetch_add(&world->stale, 1);
+    seen[number] = version;
+}
+
+static void *run_reader(void *argument)
+{
+    struct reader *reader = argument;
+    uint64_t seen[KEYS] = {0};
+
+    while (!atomic_load(&reader->world->written))
+        read_once(reader, seen);
+    return NULL;
+}
+
+static void no_reader_sees_an_older_version_than_was_applied(void **state)
+{
+    static struct world world;
+    struct hot_options options = {.bytes = HOT_BYTES, .shards = 1, .policy = policy_find("lru")};
+    struct reader readers[READERS];
+    pthread_t threads[READERS + 2];
+
+    (void)state;
+    world.seed = random_seed();
+    assert_int_equal(hot_open(&options, &world.hot), 0);
+    assert_int_equal(dirty_open(&world.dirty), 0);
+    for (size_t i = 0; i < READERS; i++) {
+        readers[i] = (struct reader){.world = &world, .random = world.seed + 1 + i};
+        assert_int_equal(pthread_create(&threads[i], NULL, run_reader, &readers[i]), 0);
+    }
+    assert_int_equal(pthread_create(&threads[READERS], NULL, run_cleaner, &world), 0);
+    assert_int_equal(pthread_create(&threads[READERS + 1], NULL, run_writer, &world), 0);
+    for (size_t i = 0; i < READERS + 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+
+    struct hot_stats stats;
+    hot_stats(world.hot, &stats);
+    assert_int_equal(atomic_load(&world.stale), 0);
+    assert_true(atomic_load(&world.admitted) >= ADMISSIONS);
+    assert_true(stats.evictions > 0);
+    assert_true(stats.bytes <= HOT_BYTES);
+    hot_close(world.hot);
+    dirty_close(world.dirty);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_reader_sees_an_older_version_than_was_applied),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
