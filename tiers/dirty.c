@@ -119,11 +119,11 @@ static int records_reserve(struct dirty *dirty)
     if (wanted > UINT32_MAX)
         return TIERS_NO_MEMORY;
     const struct tiers_record **records =
-        realloc(active->records, wanted * sizeof(active->records[0]));
+        realloc(active->records, wanted * sizeof(const struct tiers_record *));
     if (records == NULL)
         return TIERS_NO_MEMORY;
     active->records = records;
-    active_grew(dirty, (wanted - dirty->records_max) * sizeof(active->records[0]));
+    active_grew(dirty, (wanted - dirty->records_max) * sizeof(const struct tiers_record *));
     dirty->records_max = wanted;
     return 0;
 }
@@ -283,7 +283,8 @@ static int compare_records(const void *left, const void *right)
 void dirty_sort(struct dirty_generation *generation)
 {
     if (generation->n > 1)
-        qsort(generation->records, generation->n, sizeof(generation->records[0]), compare_records);
+        qsort(generation->records, generation->n, sizeof(const struct tiers_record *),
+              compare_records);
 }
 
 void dirty_done(struct dirty *dirty, struct dirty_generation *generation)

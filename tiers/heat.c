@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 #define ROWS               4
-#define WORDS_PER_BLOCK    8
+#define WORDS_PER_BLOCK    ((size_t)8)
 #define COUNTERS_PER_WORD  16
 #define WORDS_PER_ROW      (WORDS_PER_BLOCK / ROWS)
 #define COUNTERS_PER_ROW   (WORDS_PER_ROW * COUNTERS_PER_WORD)
@@ -100,9 +100,9 @@ static void find_counters(const struct heat *heat, uint64_t key_hash, struct cou
     uint64_t mixed = (key_hash ^ (key_hash >> 32)) * UINT64_C(0x9E3779B97F4A7C15);
 
     for (unsigned row = 0; row < ROWS; row++) {
-        unsigned number = (unsigned)(mixed >> (24 + 10 * row)) % COUNTERS_PER_ROW;
+        size_t number = (mixed >> (24 + 10 * row)) % COUNTERS_PER_ROW;
         found[row].word = &block->words[row * WORDS_PER_ROW + number / COUNTERS_PER_WORD];
-        found[row].shift = number % COUNTERS_PER_WORD * 4;
+        found[row].shift = (unsigned)(number % COUNTERS_PER_WORD) * 4;
     }
 }
 

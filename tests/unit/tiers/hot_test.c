@@ -10,7 +10,7 @@
 #include "hot_table.h"
 #include "numbered.h"
 
-#define SMALL_BYTES (64u << 10)
+#define SMALL_BYTES ((size_t)64 << 10)
 
 static struct hot *open_hot(uint64_t bytes, unsigned shards)
 {
@@ -396,7 +396,7 @@ static void model_flush(struct model *model, size_t n)
         tiers_record_release(model->pending[i]);
     }
     model->n_pending -= n;
-    memmove(model->pending, model->pending + n, model->n_pending * sizeof(model->pending[0]));
+    memmove(model->pending, model->pending + n, model->n_pending * sizeof(struct tiers_record *));
     memmove(model->pending_number, model->pending_number + n,
             model->n_pending * sizeof(model->pending_number[0]));
 }
