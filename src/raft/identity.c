@@ -14,7 +14,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#define FORMAT 1
+#define FORMAT       1
+#define NAME_DEFAULT "node1"
 
 bool identity_name_valid(const char *name)
 {
@@ -151,7 +152,7 @@ int identity_open(const char *path, const char *name, struct identity *ret_ident
     json_t *object;
     int rv;
 
-    if (!identity_name_valid(name)) {
+    if (*name != '\0' && !identity_name_valid(name)) {
         snprintf(error_text, error_text_size,
                  "node name \"%s\": 1 to 64 letters, digits, dots, dashes and underscores are "
                  "allowed",
@@ -159,7 +160,8 @@ int identity_open(const char *path, const char *name, struct identity *ret_ident
         return -1;
     }
     if (access(path, F_OK) != 0 && errno == ENOENT)
-        return create(path, name, ret_identity, error_text, error_text_size);
+        return create(path, *name != '\0' ? name : NAME_DEFAULT, ret_identity, error_text,
+                      error_text_size);
     object = json_load_file(path, 0, &error);
     if (object == NULL) {
         snprintf(error_text, error_text_size, "%s: %s", path, error.text);
@@ -169,7 +171,7 @@ int identity_open(const char *path, const char *name, struct identity *ret_ident
     json_decref(object);
     if (rv != 0)
         return -1;
-    if (strcmp(identity.name, name) != 0) {
+    if (*name != '\0' && strcmp(identity.name, name) != 0) {
         snprintf(error_text, error_text_size,
                  "%s: this directory belongs to node \"%s\", not to \"%s\"", path, identity.name,
                  name);

@@ -26,8 +26,8 @@ bool identity_name_valid(const char *name);
 /* Never 0, below 2^62. Any thread. */
 uint64_t identity_raft_id(const char *name);
 
-/* Reads the file, or makes it for `name`. Refuses another name and unknown formats with one
- * sentence in error_text (-1). */
+/* Reads the file, or makes it for `name`; "" is whatever name the file has, and node1 for a new
+ * one. Refuses another name and unknown formats with one sentence in error_text (-1). */
 int identity_open(const char *path, const char *name, struct identity *ret_identity,
                   char *error_text, size_t error_text_size);
 /* Writes the file anew, durably: 0, or -1 with errno. */

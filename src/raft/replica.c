@@ -675,13 +675,22 @@ int replica_submit(struct replica *replica, struct replica_operation *operation)
 
 void replica_on_durable(struct replica *replica, uint64_t index)
 {
-    atomic_store(&replica->durable_index, index);
+    /* Two threads may tell at once, and the older news last. */
+    uint64_t known = atomic_load(&replica->durable_index);
+
+    while (known < index && !atomic_compare_exchange_weak(&replica->durable_index, &known, index))
+        ;
     uv_async_send(&replica->wake);
 }
 
 void replica_on_tiers_ready(struct replica *replica)
 {
     uv_async_send(&replica->wake); /* The loop's next turn applies */
+}
+
+const char *replica_name(const struct replica *replica)
+{
+    return replica->identity.name;
 }
 
 uint64_t replica_raft_id(const struct replica *replica)
