@@ -183,7 +183,7 @@ int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
 
 int warm_segment_delete(struct warm_write *write, uint64_t id)
 {
-    struct warm_segment_row row;
+    struct warm_segment_row row = {0};
     int error = segment_row_get(write, id, &row);
     if (error) {
         return error;
@@ -260,7 +260,7 @@ int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *
 
 int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len)
 {
-    struct warm_item old;
+    struct warm_item old = {0};
     int error = warm_write_get(write, space, key, key_len, &old);
     if (error) {
         return error == TIERS_NOT_FOUND ? 0 : error;
@@ -312,6 +312,7 @@ static int parcel_add(struct parcel *parcel, const MDB_val *key, const MDB_val *
         parcel->bytes = bytes;
         parcel->size = size;
     }
+    assert(parcel->bytes != NULL);
     unsigned char *out = parcel->bytes + parcel->used;
     memcpy(out, &data_len, sizeof data_len);
     memcpy(out + sizeof data_len, &key_len, sizeof key_len);
