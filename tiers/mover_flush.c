@@ -23,8 +23,9 @@ struct batch {
     uint64_t bytes; /* Of keys and values */
 };
 
-/* The oldest generations, up to a few times the size of one. Their links are set under the apply
- * mutex only. */
+/* The oldest generation, and more while all of them together are no larger than one is meant to be:
+ * in the worst case each record dirties a page, and LMDB holds those in memory until the commit.
+ * Their links are set under the apply mutex only. */
 static void batch_collect(struct tiers *tiers, size_t n_max, struct batch *ret_batch)
 {
     uint64_t charges = 0;
@@ -32,7 +33,7 @@ static void batch_collect(struct tiers *tiers, size_t n_max, struct batch *ret_b
     ret_batch->n = 0;
     struct dirty_generation *generation = dirty_oldest(tiers->dirty);
     while (generation != NULL && ret_batch->n < n_max &&
-           (ret_batch->n == 0 || charges < 4 * tiers->options.flush_bytes)) {
+           (ret_batch->n == 0 || charges + generation->bytes <= tiers->options.flush_bytes)) {
         ret_batch->generations[ret_batch->n++] = generation;
         charges += generation->bytes;
         generation = generation->next;

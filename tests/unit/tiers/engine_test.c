@@ -5,10 +5,12 @@
 
 #include "mover.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -309,6 +311,52 @@ static void a_full_disk_pauses_writes_until_there_is_room(void **state)
     model_free(model);
 }
 
+/* Stands before the C library's: LMDB syncs through it. */
+static atomic_bool sync_fails;
+int fdatasync(int fd)
+{
+    if (atomic_load(&sync_fails)) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+static void after_a_failed_sync_the_engine_stops_for_good(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(20);
+    f->options.flush_interval_ms = 60000;
+    fixture_open(f, true);
+    for (size_t i = 0; i < 10; i++) {
+        model_put_group(f->tiers, model, i, 100);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    uint64_t durable_hash = model_hash(model);
+    for (size_t i = 10; i < 20; i++) {
+        model_put_group(f->tiers, model, i, 100);
+    }
+    atomic_store(&sync_fails, true);
+    assert_int_equal(tiers_flush(f->tiers), TIERS_STOPPED);
+    atomic_store(&sync_fails, false);
+    /* The disk seems to be well again: that is no reason to believe it. */
+    assert_int_equal(tiers_flush(f->tiers), TIERS_STOPPED);
+    assert_int_equal(f->failures, 1);
+    assert_false(tiers_apply_ready(f->tiers));
+    model_expect_all(model, f->tiers);
+    tiers_apply_begin(f->tiers, model->index + 1);
+    assert_int_equal(put_text(f, TIERS_SPACE_USER, "k", "v"), TIERS_STOPPED);
+    tiers_apply_end(f->tiers);
+    assert_int_equal(tiers_close(f->tiers), TIERS_STOPPED);
+    fixture_open(f, true);
+    struct tiers_position position;
+    tiers_position_applied(f->tiers, &position);
+    assert_int_equal(position.index, 10);
+    assert_int_equal(position.state_hash, durable_hash);
+    assert_int_equal(fixture_stats(f).warm_keys, 10);
+    model_free(model);
+}
+
 /* ---- Opening ---- */
 
 static void a_second_engine_is_refused(void **state)
@@ -486,6 +534,7 @@ int main(void)
         TEST(an_applier_that_is_ahead_is_told_when_to_go_on),
         TEST(a_full_map_loses_nothing),
         TEST(a_full_disk_pauses_writes_until_there_is_room),
+        TEST(after_a_failed_sync_the_engine_stops_for_good),
         TEST(a_second_engine_is_refused),
         TEST(a_folder_that_may_not_be_written_is_named),
         TEST(a_file_in_place_of_a_folder_is_named),
