@@ -1,4 +1,4 @@
-/* What the files of the engine share: engine.c (opening, applying), reader.c (reading), mover*.c
+/* What the files of the engine share: engine_open.c, engine.c (applying), reader.c, each.c, mover*.c
  * and cold_compact.c (background work). Nobody else includes it, but for tests.
  *
  * Locks, in the order in which they may be taken:
@@ -106,6 +106,9 @@ int engine_freeze(struct tiers *tiers, bool force);
 
 /* What tiers_apply_ready answers, without arranging for on_ready. */
 bool engine_ready(struct tiers *tiers);
+
+/* reader.c: a reader that neither counts nor moves anything. */
+int reader_open_quiet(struct tiers *tiers, struct tiers_reader **ret_reader);
 
 /* Adds the counters of all readers, closed ones too, and of the mover. Any thread. */
 void engine_counters_sum(struct tiers *tiers, struct tiers_stats *stats);

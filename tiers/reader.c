@@ -150,6 +150,15 @@ void tiers_reader_close(struct tiers_reader *reader)
     reader_free(reader);
 }
 
+int reader_open_quiet(struct tiers *tiers, struct tiers_reader **ret_reader)
+{
+    int error = tiers_reader_open(tiers, ret_reader);
+    if (error == 0) {
+        (*ret_reader)->quiet = true;
+    }
+    return error;
+}
+
 int tiers_reader_fd(const struct tiers_reader *reader)
 {
     return reader->event_fd;
@@ -483,59 +492,4 @@ int tiers_reader_get_wait(struct tiers_reader *reader, enum tiers_space space, c
         *ret_record = waiting.record;
     }
     return waiting.status;
-}
-
-/* Copies the key after `after` (of *key_len bytes, 0: the first), so that no snapshot is held while
- * a value is read. */
-static int key_after(struct tiers_reader *reader, enum tiers_space space,
-                     unsigned char key[TIERS_KEY_BYTES_MAX], size_t *key_len)
-{
-    const void *next = NULL;
-    size_t next_len = 0;
-    struct warm_item item;
-    int error = warm_read_begin(reader->warm_read);
-    if (error) {
-        return error;
-    }
-    error = warm_next(reader->warm_read, space, *key_len > 0 ? key : NULL, *key_len, &next,
-                      &next_len, &item);
-    if (error == 0) {
-        assert(next_len <= TIERS_KEY_BYTES_MAX);
-        memcpy(key, next, next_len);
-        *key_len = next_len;
-    }
-    warm_read_end(reader->warm_read);
-    return error;
-}
-
-int tiers_each(struct tiers *tiers, enum tiers_space space,
-               int (*each)(void *context, const struct tiers_record *record), void *context)
-{
-    /* Once all is flushed the index names every key. */
-    int error = tiers_flush(tiers);
-    struct tiers_reader *reader = NULL;
-    if (error == 0) {
-        error = tiers_reader_open(tiers, &reader);
-    }
-    if (error) {
-        return error;
-    }
-    reader->quiet = true;
-    unsigned char key[TIERS_KEY_BYTES_MAX];
-    size_t key_len = 0;
-    int stopped = 0;
-    while (stopped == 0 && (error = key_after(reader, space, key, &key_len)) == 0) {
-        const struct tiers_record *record = NULL;
-        error = tiers_reader_get_wait(reader, space, key, key_len, &record);
-        if (error) {
-            break;
-        }
-        stopped = each(context, record);
-        tiers_record_release(record);
-    }
-    tiers_reader_close(reader);
-    if (stopped != 0) {
-        return stopped;
-    }
-    return error == TIERS_NOT_FOUND ? 0 : error;
 }

@@ -1,0 +1,285 @@
+/* Opening and closing the engine.
+ *
+ * The happy path: complete and check the options, make the directories, open the warm tier, which
+ * knows the position and the cold segments, then the cold tier, memory, and last the mover.
+ *
+ * Failures: whatever was opened is closed again and one sentence names the file and the cause. Runs
+ * on the caller's thread, before and after all others. */
+#include "engine.h"
+
+#include "mover.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define HOT_BYTES_DEFAULT         (64ull << 20)
+#define WARM_BYTES_DEFAULT        (1ull << 30)
+#define BYTES_MIN                 (1ull << 20)
+#define SEGMENT_BYTES_DEFAULT     (256ull << 20)
+#define SEGMENT_BYTES_MIN         (64ull << 10)
+#define FLUSH_BYTES_MAX           (16ull << 20)
+#define FLUSH_BYTES_MIN           (256ull << 10)
+#define FLUSH_INTERVAL_MS_DEFAULT 1000
+#define READ_DEPTH_DEFAULT        64
+#define READ_DEPTH_MAX            4096
+#define HEAT_COUNTERS_MIN         (1ull << 16)
+#define HEAT_COUNTERS_MAX         (1ull << 26)
+#define HEAT_BYTES_PER_COUNTER    256
+#define FOLDER_PATH_BYTES         4096
+
+void tiers_options_init(struct tiers_options *options)
+{
+    *options = (struct tiers_options){
+        .hot_bytes = HOT_BYTES_DEFAULT, .warm_bytes = WARM_BYTES_DEFAULT, .policy = "lru"};
+}
+
+__attribute__((format(printf, 3, 4))) static void describe(char *text, size_t size,
+                                                           const char *format, ...)
+{
+    if (text != NULL && size > 0) {
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(text, size, format, arguments);
+        va_end(arguments);
+    }
+}
+
+/* A flush rewrites up to one page for each record and LMDB keeps such pages in memory: its size is
+ * bound to the memory that the engine was given. */
+static uint64_t flush_bytes_default(uint64_t hot_bytes)
+{
+    uint64_t bytes = hot_bytes / 16;
+    bytes = bytes < FLUSH_BYTES_MAX ? bytes : FLUSH_BYTES_MAX;
+    return bytes > FLUSH_BYTES_MIN ? bytes : FLUSH_BYTES_MIN;
+}
+
+static int options_complete(struct tiers_options *options, char *error_text, size_t error_text_size)
+{
+    const char *problem = NULL;
+    if (options->warm_dir == NULL || options->cold_dir == NULL) {
+        problem = "warm_dir and cold_dir must be named";
+    } else if (options->hot_bytes < BYTES_MIN) {
+        problem = "hot_bytes must be at least 1 MiB";
+    } else if (options->warm_bytes < BYTES_MIN) {
+        problem = "warm_bytes must be at least 1 MiB";
+    } else if (options->warm_map_bytes != 0 && options->warm_map_bytes < BYTES_MIN / 4) {
+        problem = "warm_map_bytes must be at least 256 KiB";
+    } else if (options->cold_segment_bytes != 0 &&
+               options->cold_segment_bytes < SEGMENT_BYTES_MIN) {
+        problem = "cold_segment_bytes must be at least 64 KiB";
+    } else if (options->read_depth_max > READ_DEPTH_MAX) {
+        problem = "read_depth_max must be at most 4096";
+    } else if (policy_find(options->policy != NULL ? options->policy : "lru") == NULL) {
+        problem = "there is no eviction policy of the name given";
+    }
+    if (problem != NULL) {
+        describe(error_text, error_text_size, "%s", problem);
+        return TIERS_INVALID;
+    }
+#define DEFAULT(field, value) options->field = options->field != 0 ? options->field : (value)
+    DEFAULT(policy, "lru");
+    DEFAULT(cold_segment_bytes, SEGMENT_BYTES_DEFAULT);
+    DEFAULT(flush_bytes, flush_bytes_default(options->hot_bytes));
+    DEFAULT(dirty_bytes_max, options->hot_bytes / 2);
+    DEFAULT(flush_interval_ms, FLUSH_INTERVAL_MS_DEFAULT);
+    DEFAULT(read_depth_max, READ_DEPTH_DEFAULT);
+#undef DEFAULT
+    /* Else the applier would be held back while nothing has been handed to the mover. */
+    if (options->flush_bytes > options->dirty_bytes_max / 2) {
+        options->flush_bytes = options->dirty_bytes_max / 2;
+    }
+    return 0;
+}
+
+/* Makes the directory and those above it. */
+static int folder_make(const char *path, char *error_text, size_t error_text_size)
+{
+    char part[FOLDER_PATH_BYTES];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part) {
+        describe(error_text, error_text_size, "the path of a directory is empty or too long");
+        return TIERS_INVALID;
+    }
+    for (size_t end = 1; end <= n; end++) {
+        if (path[end] != '/' && path[end] != '\0') {
+            continue;
+        }
+        memcpy(part, path, end);
+        part[end] = '\0';
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+            int cause = errno;
+            describe(error_text, error_text_size, "cannot create the directory %s: %s", part,
+                     strerror(cause));
+            return cause == ENOSPC || cause == EDQUOT ? TIERS_NO_SPACE
+                   : cause == ENOTDIR                 ? TIERS_INVALID
+                   : cause == EIO                     ? TIERS_IO
+                                                      : TIERS_ACCESS;
+        }
+    }
+    struct stat status;
+    if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) {
+        describe(error_text, error_text_size, "%s is not a directory", path);
+        return TIERS_INVALID;
+    }
+    return 0;
+}
+
+static int cold_tier_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+{
+    struct warm_segment *segments = NULL;
+    struct cold_known *known = NULL;
+    size_t n = 0;
+    int error = warm_segments(tiers->warm, &segments, &n);
+    if (error == 0) {
+        known = calloc(n + 1, sizeof *known);
+        error = known == NULL ? TIERS_NO_MEMORY : 0;
+    }
+    if (error) {
+        describe(error_text, error_text_size, "cannot list the cold segments: %s",
+                 tiers_strerror(error));
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            known[i] = (struct cold_known){.id = segments[i].id, .bytes = segments[i].bytes};
+        }
+        struct cold_options options = {.directory = tiers->options.cold_dir,
+                                       .segment_bytes = tiers->options.cold_segment_bytes,
+                                       .direct_io = tiers->options.direct_io,
+                                       .read_depth = tiers->options.read_depth_max};
+        error = cold_open(&options, known, n, warm_segment_next_id(tiers->warm), &tiers->cold,
+                          error_text, error_text_size);
+    }
+    free(known);
+    free(segments);
+    return error;
+}
+
+static int memory_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+{
+    const struct tiers_options *options = &tiers->options;
+    uint64_t larger =
+        options->hot_bytes > options->warm_bytes ? options->hot_bytes : options->warm_bytes;
+    uint64_t counters = larger / HEAT_BYTES_PER_COUNTER;
+    counters = counters < HEAT_COUNTERS_MAX ? counters : HEAT_COUNTERS_MAX;
+    counters = counters > HEAT_COUNTERS_MIN ? counters : HEAT_COUNTERS_MIN;
+    struct hot_options hot_options = {.bytes = options->hot_bytes,
+                                      .policy = policy_find(options->policy)};
+    tiers->heat = heat_new((size_t)counters);
+    int error = tiers->heat == NULL ? TIERS_NO_MEMORY : 0;
+    if (error == 0) {
+        error = hot_open(&hot_options, &tiers->hot);
+    }
+    if (error == 0) {
+        error = dirty_open(&tiers->dirty);
+    }
+    if (error) {
+        describe(error_text, error_text_size, "cannot set up the hot tier: %s",
+                 tiers_strerror(error));
+    }
+    return error;
+}
+
+static void engine_free(struct tiers *tiers)
+{
+    assert(tiers->readers == NULL);
+    if (tiers->mover != NULL) {
+        mover_close(tiers->mover);
+    }
+    if (tiers->apply_read != NULL) {
+        warm_read_close(tiers->apply_read);
+    }
+    if (tiers->dirty != NULL) {
+        dirty_close(tiers->dirty);
+    }
+    if (tiers->hot != NULL) {
+        hot_close(tiers->hot);
+    }
+    heat_free(tiers->heat);
+    if (tiers->cold != NULL) {
+        cold_close(tiers->cold);
+    }
+    if (tiers->warm != NULL) {
+        warm_close(tiers->warm);
+    }
+    pthread_mutex_destroy(&tiers->apply_mutex);
+    pthread_mutex_destroy(&tiers->position_mutex);
+    pthread_mutex_destroy(&tiers->registry_mutex);
+    free(tiers);
+}
+
+static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+{
+    struct tiers_options *options = &tiers->options;
+    int error = options_complete(options, error_text, error_text_size);
+    if (error == 0) {
+        error = folder_make(options->warm_dir, error_text, error_text_size);
+    }
+    if (error == 0) {
+        error = folder_make(options->cold_dir, error_text, error_text_size);
+    }
+    if (error == 0) {
+        error = warm_open(options->warm_dir, options->warm_map_bytes, &tiers->warm, error_text,
+                          error_text_size);
+    }
+    if (error == 0) {
+        error = cold_tier_open(tiers, error_text, error_text_size);
+    }
+    if (error == 0) {
+        error = memory_open(tiers, error_text, error_text_size);
+    }
+    if (error == 0) {
+        error = warm_read_open(tiers->warm, &tiers->apply_read);
+    }
+    if (error == 0) {
+        error = mover_open(tiers, &tiers->mover);
+    }
+    return error;
+}
+
+int engine_open(const struct tiers_options *options, bool mover_thread, struct tiers **ret_tiers,
+                char *error_text, size_t error_text_size)
+{
+    describe(error_text, error_text_size, "out of memory");
+    struct tiers *tiers = calloc(1, sizeof *tiers);
+    if (tiers == NULL) {
+        return TIERS_NO_MEMORY;
+    }
+    tiers->options = *options;
+    pthread_mutex_init(&tiers->apply_mutex, NULL);
+    pthread_mutex_init(&tiers->position_mutex, NULL);
+    pthread_mutex_init(&tiers->registry_mutex, NULL);
+    atomic_store(&tiers->hot_has_room, true);
+    int error = parts_open(tiers, error_text, error_text_size);
+    if (error == 0) {
+        tiers->options.warm_dir = NULL;
+        tiers->options.cold_dir = NULL;
+        tiers->options.policy = NULL;
+        warm_position(tiers->warm, &tiers->durable);
+        tiers->applied = tiers->durable;
+        tiers->applying = tiers->durable;
+        error = mover_thread ? mover_start(tiers->mover) : 0;
+    }
+    if (error) {
+        engine_free(tiers);
+        return error;
+    }
+    *ret_tiers = tiers;
+    return 0;
+}
+
+int tiers_open(const struct tiers_options *options, struct tiers **ret_tiers, char *error_text,
+               size_t error_text_size)
+{
+    return engine_open(options, true, ret_tiers, error_text, error_text_size);
+}
+
+int tiers_close(struct tiers *tiers)
+{
+    int error = tiers_flush(tiers);
+    engine_free(tiers);
+    return error;
+}
