@@ -1,5 +1,5 @@
-/* What the files of the engine share: engine_open.c, engine.c (applying), reader.c, each.c, mover*.c
- * and cold_compact.c (background work). Nobody else includes it, but for tests.
+/* What the files of the engine share: engine_open.c, engine.c (applying), reader.c, each.c,
+ * mover*.c and cold_compact.c (background work). Nobody else includes it, but for tests.
  *
  * Locks, in the order in which they may be taken:
  *   1. apply_mutex      held for the length of a group of applies, and by the mover to freeze

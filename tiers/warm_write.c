@@ -149,7 +149,7 @@ static int segment_live_remove(struct warm_write *write, const struct cold_locat
 
 int warm_segment_get(struct warm_write *write, uint64_t id, struct warm_segment *ret_segment)
 {
-    struct warm_segment_row row;
+    struct warm_segment_row row = {0};
     int error = segment_row_get(write, id, &row);
     if (error == 0) {
         *ret_segment =

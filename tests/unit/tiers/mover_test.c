@@ -106,6 +106,24 @@ static void an_overwritten_key_costs_one_warm_write(void **state)
     model_free(model);
 }
 
+static void generations_flushed_together_leave_the_position_of_the_last(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(3);
+    for (size_t i = 0; i < 3; i++) {
+        model_put_group(f->tiers, model, i, 10);
+        model_put_group(f->tiers, model, 0, 20 + i);
+        assert_int_equal(engine_freeze(f->tiers, true), 0);
+    }
+    mover_step(f->tiers->mover);
+    assert_int_equal(fixture_stats(f).flushes, 1);
+    assert_int_equal(f->durable_index, 6);
+    fixture_close(f);
+    fixture_open(f, false);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
 static void demotion_brings_the_warm_tier_into_its_budget(void **state)
 {
     struct fixture *f = *state;
@@ -368,6 +386,7 @@ int main(void)
         TEST(a_flush_comes_when_a_write_is_old_enough),
         TEST(empty_groups_become_durable_too),
         TEST(an_overwritten_key_costs_one_warm_write),
+        TEST(generations_flushed_together_leave_the_position_of_the_last),
         TEST(demotion_brings_the_warm_tier_into_its_budget),
         TEST(hot_keys_stay_warm),
         TEST(demotion_never_resurrects_an_overwritten_or_deleted_key),

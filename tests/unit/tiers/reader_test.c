@@ -261,6 +261,48 @@ static void damage_on_the_cold_disk_is_reported_never_returned(void **state)
     assert_int_equal(fixture_stats(story->f).checksum_errors, damaged);
 }
 
+static void damage_on_the_warm_disk_is_reported_never_returned(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    static const char value[] = "a value that is easily found again";
+    const struct tiers_record *record = NULL;
+    tiers_apply_begin(f->tiers, ++story->model->index);
+    assert_int_equal(tiers_put(f->tiers, TIERS_SPACE_SYSTEM, "k", 1, value, sizeof value, 0, 0,
+                               tiers_revision_next(f->tiers)),
+                     0);
+    tiers_apply_end(f->tiers);
+    tiers_reader_close(story->reader);
+    story->reader = NULL;
+    fixture_close(f);
+
+    char path[TEMP_FOLDER_PATH_BYTES + 32];
+    snprintf(path, sizeof path, "%s/data.mdb", f->warm_dir);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    size_t n = (size_t)ftell(file);
+    char *bytes = malloc(n);
+    assert_non_null(bytes);
+    rewind(file);
+    assert_int_equal(fread(bytes, 1, n, file), n);
+    size_t flipped = 0;
+    for (char *at = bytes; (at = memmem(at, n - (size_t)(at - bytes), value, sizeof value)); at++) {
+        assert_int_equal(fseek(file, at - bytes, SEEK_SET), 0);
+        fputc('A', file);
+        flipped++;
+    }
+    assert_int_equal(fclose(file), 0);
+    free(bytes);
+    assert_true(flipped > 0);
+
+    fixture_open(f, false);
+    assert_int_equal(tiers_reader_open(f->tiers, &story->reader), 0);
+    assert_int_equal(tiers_reader_get_wait(story->reader, TIERS_SPACE_SYSTEM, "k", 1, &record),
+                     TIERS_CORRUPT);
+    assert_int_equal(fixture_stats(f).checksum_errors, 1);
+}
+
 /* ---- Beside an applier and the mover ---- */
 
 struct reading {
@@ -366,6 +408,7 @@ int main(void)
         TEST(an_absent_key_is_counted_as_a_miss),
         TEST(a_read_whose_record_was_compacted_away_is_found_again),
         TEST(damage_on_the_cold_disk_is_reported_never_returned),
+        TEST(damage_on_the_warm_disk_is_reported_never_returned),
         TEST(readers_never_see_an_older_value_than_was_applied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
