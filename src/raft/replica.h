@@ -80,6 +80,8 @@ struct replica_put {
     size_t value_len;
 };
 
+#define REPLICA_PUTS_MAX 4096
+
 struct replica;
 
 /* An operation that sets all these keys atomically / deletes one key. Copies everything. NULL: out

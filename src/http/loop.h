@@ -1,0 +1,73 @@
+/* One front loop: a thread with an h2o event loop, its connections, its inbox of replies and its
+ * reader of the tiers. Everything here is that thread's but for what is marked. */
+#ifndef TIERKV_HTTP_LOOP_H
+#define TIERKV_HTTP_LOOP_H
+
+#define H2O_USE_LIBUV 0
+#include <h2o.h>
+#include <h2o/http1.h>
+#include <h2o/http2.h>
+
+#include "bridge/inbox.h"
+#include "http/server.h"
+#include "raft/replica.h"
+#include "tiers/tiers.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct request;
+struct connection;
+
+struct http_server {
+    struct http_server_options options; /* Texts are copies */
+    h2o_globalconf_t config;
+    uint16_t port;
+    uint64_t started_ms;
+    _Atomic uint32_t connections;
+    size_t n_loops;
+    struct loop *loops;
+};
+
+struct loop {
+    struct http_server *server;
+    h2o_context_t context;
+    h2o_accept_ctx_t accept;
+    pthread_t thread;
+    bool thread_started;
+    h2o_socket_t *listener;
+    h2o_socket_t *inbox_socket;
+    h2o_socket_t *reader_socket;
+    struct inbox *inbox; /* Replies of the replica */
+    struct tiers_reader *reader;
+    struct connection *connections;
+    size_t n_waiting; /* Operations and disk reads under way, those of vanished requests included */
+    struct request *waiting_oldest; /* Waiting requests by age, for the timeout */
+    struct request *waiting_newest;
+    struct request *spare;      /* For the next GET: most need it only while they look */
+    struct request *consistent; /* Reads that the next read-index operation will serve */
+    struct {                    /* What every answer says; renewed when the view's version moves */
+        uint64_t version;
+        bool known;
+        char leader[256];
+        size_t leader_len;
+        char term[24];
+        size_t term_len;
+        enum replica_role role;
+    } view;
+    _Atomic bool stopping;        /* Any thread */
+    _Atomic uint64_t drain_until; /* Any thread: monotonic ms */
+};
+
+uint64_t loop_now_ms(void);
+uint64_t loop_now_us(void);
+/* The view of the replica as of now. */
+void loop_view_renew(struct loop *loop);
+
+int loop_open(struct loop *loop, struct http_server *server, int listen_fd, char *error_text,
+              size_t error_text_size);
+/* The thread is not running. */
+void loop_close(struct loop *loop);
+int loop_start(struct loop *loop);
+
+#endif

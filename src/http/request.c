@@ -1,0 +1,319 @@
+/* See request.h. */
+#include "http/request.h"
+
+#include "http/key_endpoint.h"
+#include "http/respond.h"
+#include "metrics.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* A read-index operation and the reads that wait for it. */
+struct read_batch {
+    struct request *requests;
+};
+
+static void unlist(struct request *request)
+{
+    struct loop *loop = request->loop;
+
+    if (!request->listed)
+        return;
+    request->listed = false;
+    if (request->older != NULL)
+        request->older->newer = request->newer;
+    else
+        loop->waiting_oldest = request->newer;
+    if (request->newer != NULL)
+        request->newer->older = request->older;
+    else
+        loop->waiting_newest = request->older;
+}
+
+static void list(struct request *request)
+{
+    struct loop *loop = request->loop;
+
+    request->listed = true;
+    request->older = loop->waiting_newest;
+    request->newer = NULL;
+    if (loop->waiting_newest != NULL)
+        loop->waiting_newest->newer = request;
+    else
+        loop->waiting_oldest = request;
+    loop->waiting_newest = request;
+}
+
+void request_release(struct request *request)
+{
+    assert(request->references > 0);
+    if (--request->references > 0)
+        return;
+    assert(!request->listed && !request->reading);
+    free(request->join);
+    free(request);
+}
+
+static void pool_disposed(void *pointer)
+{
+    struct request *request = *(struct request **)pointer;
+
+    if (request->req != NULL)
+        metrics_add(METRIC_REQUESTS_VANISHED, 1);
+    request->req = NULL;
+    unlist(request);
+    if (request->reading) {
+        tiers_reader_cancel(request->loop->reader, &request->read);
+        request->reading = false;
+        request->loop->n_waiting--;
+        request_release(request);
+    }
+    request_release(request);
+}
+
+static struct request *allocate(struct loop *loop)
+{
+    struct request *request;
+
+    if (loop->n_waiting >= loop->server->options.requests_in_flight_max)
+        return NULL;
+    request = calloc(1, sizeof *request);
+    if (request != NULL)
+        request->loop = loop;
+    return request;
+}
+
+/* Ties it to the h2o_req_t: from now on it waits. */
+static void attach(struct request *request, h2o_req_t *req)
+{
+    struct request **hook = h2o_mem_alloc_shared(&req->pool, sizeof *hook, pool_disposed);
+
+    *hook = request;
+    request->req = req;
+    request->references = 1;
+    request->outcome_known = true;
+    request->began_us = loop_now_us();
+    list(request);
+}
+
+static void too_many(h2o_req_t *req, struct loop *loop)
+{
+    metrics_add(METRIC_REFUSED_BUSY, 1);
+    respond_unavailable(req, loop, "busy", "too many requests are waiting", OUTCOME_NOT_APPLIED);
+}
+
+struct request *request_new(h2o_req_t *req, struct loop *loop)
+{
+    struct request *request = allocate(loop);
+
+    if (request == NULL) {
+        too_many(req, loop);
+        return NULL;
+    }
+    attach(request, req);
+    return request;
+}
+
+h2o_req_t *request_take(struct request *request)
+{
+    h2o_req_t *req = request->req;
+
+    assert(req != NULL);
+    request->req = NULL;
+    unlist(request);
+    return req;
+}
+
+/* ---- Operations ---- */
+
+static void refuse(struct request *request, int status)
+{
+    if (status == REPLICA_BUSY)
+        metrics_add(METRIC_REFUSED_BUSY, 1);
+    respond_replica_error(request, status, true);
+}
+
+void request_submit(struct request *request, struct replica_operation *operation,
+                    void (*replied)(struct request *, const struct replica_operation *))
+{
+    int status;
+
+    if (operation == NULL) {
+        refuse(request, REPLICA_NO_MEMORY);
+        return;
+    }
+    operation->owner = request;
+    operation->reply = request->loop->inbox;
+    request->replied = replied;
+    request->outcome_known = false;
+    status = replica_submit(request->loop->server->options.replica, operation);
+    if (status != 0) {
+        replica_operation_free(operation);
+        refuse(request, status);
+        return;
+    }
+    request->references++;
+    request->loop->n_waiting++;
+}
+
+void request_submit_consistent(struct request *request,
+                               void (*replied)(struct request *, const struct replica_operation *))
+{
+    request->replied = replied;
+    request->references++;
+    request->loop->n_waiting++;
+    request->next = request->loop->consistent;
+    request->loop->consistent = request;
+}
+
+/* Gives each read of the batch the operation's result, and frees the batch. */
+static void batch_replied(struct loop *loop, struct read_batch *batch,
+                          const struct replica_operation *operation)
+{
+    struct request *request = batch->requests;
+
+    free(batch);
+    while (request != NULL) {
+        struct request *next = request->next;
+        loop->n_waiting--;
+        if (request->req != NULL)
+            request->replied(request, operation);
+        request_release(request);
+        request = next;
+    }
+}
+
+void request_consistent_flush(struct loop *loop)
+{
+    struct replica_operation *operation, failed = {.type = REPLICA_READ_INDEX};
+    struct read_batch *batch;
+
+    if (loop->consistent == NULL)
+        return;
+    batch = malloc(sizeof *batch);
+    operation = batch != NULL ? replica_read_index_new() : NULL;
+    if (operation == NULL) {
+        free(batch);
+        return; /* They wait for memory, or for their timeout */
+    }
+    batch->requests = loop->consistent;
+    loop->consistent = NULL;
+    operation->owner = batch;
+    operation->reply = loop->inbox;
+    failed.status = replica_submit(loop->server->options.replica, operation);
+    if (failed.status != 0) {
+        replica_operation_free(operation);
+        batch_replied(loop, batch, &failed);
+    }
+}
+
+void request_replies(struct loop *loop)
+{
+    struct inbox_item *item = inbox_take(loop->inbox);
+
+    while (item != NULL) {
+        struct replica_operation *operation = (struct replica_operation *)item;
+        item = item->next;
+        if (operation->type == REPLICA_READ_INDEX) {
+            batch_replied(loop, operation->owner, operation);
+        } else {
+            struct request *request = operation->owner;
+            loop->n_waiting--;
+            if (request->req != NULL)
+                request->replied(request, operation);
+            request_release(request);
+        }
+        replica_operation_free(operation);
+    }
+}
+
+/* ---- Reads ---- */
+
+static void read_done(struct tiers_read *read, int status, const struct tiers_record *record)
+{
+    struct request *request = read->owner;
+
+    request->reading = false;
+    request->loop->n_waiting--;
+    if (request->req != NULL) {
+        metrics_observe(METRIC_DISK_READ_LATENCY, loop_now_us() - request->began_us);
+        key_endpoint_found(request_take(request), request->loop, &request->query, request->head,
+                           request->key, request->key_len, status, record);
+    } else if (record != NULL) {
+        tiers_record_release(record);
+    }
+    request_release(request);
+}
+
+static void began_reading(struct request *request)
+{
+    request->reading = true;
+    request->references++;
+    request->loop->n_waiting++;
+}
+
+static int read_start(struct request *request, const struct tiers_record **ret_record)
+{
+    request->read = (struct tiers_read){.done = read_done, .owner = request};
+    return tiers_reader_get(request->loop->reader, TIERS_SPACE_USER, request->key, request->key_len,
+                            &request->read, ret_record);
+}
+
+void request_read(struct request *request)
+{
+    const struct tiers_record *record = NULL;
+    int status = read_start(request, &record);
+
+    if (status == TIERS_PENDING)
+        began_reading(request);
+    else
+        key_endpoint_found(request_take(request), request->loop, &request->query, request->head,
+                           request->key, request->key_len, status, record);
+}
+
+void request_get(h2o_req_t *req, struct loop *loop, const struct uri_query *query, bool head,
+                 const char *key, size_t key_len)
+{
+    const struct tiers_record *record = NULL;
+    struct request *request = loop->spare != NULL ? loop->spare : allocate(loop);
+    int status;
+
+    if (request == NULL) {
+        too_many(req, loop);
+        return;
+    }
+    request->key = key;
+    request->key_len = key_len;
+    loop->spare = request;
+    status = read_start(request, &record);
+    if (status != TIERS_PENDING) {
+        key_endpoint_found(req, loop, query, head, key, key_len, status, record);
+        return;
+    }
+    loop->spare = NULL;
+    request->query = *query;
+    request->head = head;
+    attach(request, req);
+    began_reading(request);
+}
+
+/* ---- Timeouts ---- */
+
+void request_expire(struct loop *loop)
+{
+    uint64_t now = loop_now_us();
+    uint64_t limit = (uint64_t)loop->server->options.request_timeout_ms * 1000;
+    struct request *request;
+
+    for (request = loop->waiting_oldest; request != NULL && now - request->began_us >= limit;
+         request = loop->waiting_oldest) {
+        if (request->no_timeout) {
+            /* Ended by the replica: behind the others it does not hide younger ones. */
+            unlist(request);
+            continue;
+        }
+        respond_unavailable(request_take(request), loop, "timeout",
+                            "the request was not answered in time",
+                            request->outcome_known ? OUTCOME_NOT_APPLIED : OUTCOME_UNKNOWN);
+    }
+}

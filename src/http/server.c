@@ -1,0 +1,283 @@
+/* See server.h. Sets up what the loops share, and starts and stops them. */
+#include "http/cluster_endpoint.h"
+#include "http/key_endpoint.h"
+#include "http/loop.h"
+#include "http/respond.h"
+#include "http/status_endpoint.h"
+
+#include "address.h"
+#include "metrics.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LISTEN_BACKLOG 1024
+
+/* ---- Routing ---- */
+
+struct route {
+    const char *path;
+    const char *allow; /* Methods, for the Allow header */
+    void (*endpoint)(h2o_req_t *req, struct loop *loop);
+};
+
+static const struct route routes[] = {
+    {"/join", "POST", join_endpoint},          {"/members", "GET, HEAD", members_endpoint},
+    {"/status", "GET, HEAD", status_endpoint}, {"/metrics", "GET, HEAD", metrics_endpoint},
+    {"/livez", "GET, HEAD", livez_endpoint},   {"/readyz", "GET, HEAD", readyz_endpoint},
+};
+
+static void count_method(const h2o_req_t *req)
+{
+    static const struct {
+        const char *name;
+        enum metrics_counter counter;
+    } methods[] = {{"GET", METRIC_REQUESTS_GET},
+                   {"PUT", METRIC_REQUESTS_PUT},
+                   {"POST", METRIC_REQUESTS_POST},
+                   {"DELETE", METRIC_REQUESTS_DELETE}};
+
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (h2o_memis(req->method.base, req->method.len, methods[i].name,
+                      strlen(methods[i].name))) {
+            metrics_add(methods[i].counter, 1);
+            return;
+        }
+    }
+    metrics_add(METRIC_REQUESTS_OTHER, 1);
+}
+
+static bool method_allowed(const h2o_req_t *req, const char *allow)
+{
+    return h2o_contains_token(allow, strlen(allow), req->method.base, req->method.len, ',');
+}
+
+/* The path is taken as it was sent: dots and double slashes are bytes of a key like others. */
+static int on_request(h2o_handler_t *handler, h2o_req_t *req)
+{
+    struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, context, req->conn->ctx);
+    size_t length = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
+    const char *path = req->path.base;
+
+    (void)handler;
+    count_method(req);
+    if (length >= 4 && memcmp(path, "/key", 4) == 0 && (length == 4 || path[4] == '/')) {
+        key_endpoint(req, loop, path + 4, length - 4);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (!h2o_memis(path, length, routes[i].path, strlen(routes[i].path)))
+            continue;
+        if (method_allowed(req, routes[i].allow))
+            routes[i].endpoint(req, loop);
+        else
+            respond_not_allowed(req, loop, routes[i].allow);
+        return 0;
+    }
+    respond_error(req, loop, 404, "no_such_path", "there is nothing at this path", OUTCOME_NONE);
+    return 0;
+}
+
+/* ---- Listening ---- */
+
+static int listen_on(const struct addrinfo *address, uint16_t port)
+{
+    struct sockaddr_storage name;
+    int on = 1, error;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return -1;
+    memcpy(&name, address->ai_addr, address->ai_addrlen);
+    if (name.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&name)->sin6_port = htons(port);
+    else
+        ((struct sockaddr_in *)&name)->sin_port = htons(port);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 &&
+        bind(fd, (struct sockaddr *)&name, address->ai_addrlen) == 0 &&
+        listen(fd, LISTEN_BACKLOG) == 0)
+        return fd;
+    error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Two processes could share a port with SO_REUSEPORT and would each get half of the requests: a
+ * socket without it finds out whether the port is in use. */
+static bool port_free(const struct addrinfo *address)
+{
+    int on = 1, error;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool free_port;
+
+    if (fd < 0)
+        return false;
+    free_port = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+                bind(fd, address->ai_addr, address->ai_addrlen) == 0;
+    error = errno;
+    close(fd);
+    errno = error;
+    return free_port;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage name;
+    socklen_t length = sizeof name;
+
+    if (getsockname(fd, (struct sockaddr *)&name, &length) != 0)
+        return 0;
+    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
+                                            : ((struct sockaddr_in *)&name)->sin_port);
+}
+
+static struct addrinfo *resolve(const char *listen, char *error_text, size_t error_text_size)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
+    struct address parsed;
+    char port[8];
+    int rv;
+
+    if (!address_parse(listen, &parsed)) {
+        snprintf(error_text, error_text_size, "http_listen %s: not HOST:PORT", listen);
+        return NULL;
+    }
+    snprintf(port, sizeof port, "%u", parsed.port);
+    rv = getaddrinfo(parsed.host, port, &hints, &found);
+    if (rv != 0)
+        snprintf(error_text, error_text_size, "http_listen %s: %s", listen, gai_strerror(rv));
+    return rv == 0 ? found : NULL;
+}
+
+static int open_loops(struct http_server *server, char *error_text, size_t error_text_size)
+{
+    struct addrinfo *address = resolve(server->options.listen, error_text, error_text_size);
+    int rv = -1;
+
+    if (address == NULL)
+        return -1;
+    server->port =
+        ntohs(address->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)address->ai_addr)->sin6_port
+                                             : ((struct sockaddr_in *)address->ai_addr)->sin_port);
+    if (!port_free(address)) {
+        snprintf(error_text, error_text_size, "http_listen %s: %s", server->options.listen,
+                 strerror(errno));
+        goto out;
+    }
+    while (server->n_loops < server->options.loops) {
+        int fd = listen_on(address, server->port);
+        if (fd < 0) {
+            snprintf(error_text, error_text_size, "http_listen %s: %s", server->options.listen,
+                     strerror(errno));
+            goto out;
+        }
+        server->port = port_of(fd);
+        if (loop_open(&server->loops[server->n_loops], server, fd, error_text, error_text_size) !=
+            0)
+            goto out;
+        server->n_loops++;
+    }
+    rv = 0;
+out:
+    freeaddrinfo(address);
+    return rv;
+}
+
+/* ---- Start and stop ---- */
+
+static void configure(struct http_server *server)
+{
+    const struct http_server_options *options = &server->options;
+    h2o_globalconf_t *config = &server->config;
+    size_t body_max = options->max_body_bytes > options->max_value_bytes ? options->max_body_bytes
+                                                                         : options->max_value_bytes;
+    h2o_hostconf_t *host;
+    h2o_handler_t *handler;
+
+    h2o_config_init(config);
+    config->server_name = h2o_iovec_init(H2O_STRLIT("tierkv"));
+    /* What is over an endpoint's limit but below this gets its own 413; beyond it libh2o refuses:
+     * by 413 in HTTP/1, by resetting the stream in HTTP/2, without buffering more. */
+    config->max_request_entity_size = 2 * body_max + 65536;
+    config->http1.req_timeout = options->idle_timeout_ms;
+    config->http2.idle_timeout = options->idle_timeout_ms;
+    config->http2.max_concurrent_requests_per_connection = 1024;
+    host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    handler = h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof *handler);
+    handler->on_req = on_request;
+}
+
+static void server_free(struct http_server *server)
+{
+    for (size_t i = 0; i < server->n_loops; i++)
+        loop_close(&server->loops[i]);
+    h2o_config_dispose(&server->config);
+    free(server->loops);
+    free((char *)(uintptr_t)server->options.listen);
+    free((char *)(uintptr_t)server->options.name);
+    free(server);
+}
+
+static void ask_to_stop(struct http_server *server, uint32_t drain_ms)
+{
+    for (size_t i = 0; i < server->n_loops; i++) {
+        atomic_store(&server->loops[i].drain_until, loop_now_ms() + drain_ms);
+        atomic_store(&server->loops[i].stopping, true);
+        inbox_wake(server->loops[i].inbox);
+    }
+    for (size_t i = 0; i < server->n_loops; i++)
+        if (server->loops[i].thread_started)
+            pthread_join(server->loops[i].thread, NULL);
+}
+
+int http_server_start(const struct http_server_options *options, struct http_server **ret_server,
+                      char *error_text, size_t error_text_size)
+{
+    struct http_server *server = calloc(1, sizeof *server);
+
+    if (server == NULL) {
+        snprintf(error_text, error_text_size, "out of memory");
+        return -1;
+    }
+    server->options = *options;
+    server->options.listen = strdup(options->listen);
+    server->options.name = strdup(options->name);
+    server->loops = aligned_alloc(64, (options->loops * sizeof(struct loop) + 63) / 64 * 64);
+    server->started_ms = loop_now_ms();
+    configure(server);
+    if (server->loops == NULL || server->options.listen == NULL || server->options.name == NULL) {
+        snprintf(error_text, error_text_size, "out of memory");
+        goto fail;
+    }
+    if (open_loops(server, error_text, error_text_size) != 0)
+        goto fail;
+    for (size_t i = 0; i < server->n_loops; i++) {
+        if (loop_start(&server->loops[i]) != 0) {
+            snprintf(error_text, error_text_size, "thread: %s", strerror(errno));
+            ask_to_stop(server, 0);
+            goto fail;
+        }
+    }
+    *ret_server = server;
+    return 0;
+fail:
+    server_free(server);
+    return -1;
+}
+
+uint16_t http_server_port(const struct http_server *server)
+{
+    return server->port;
+}
+
+void http_server_stop(struct http_server *server, uint32_t drain_ms)
+{
+    ask_to_stop(server, drain_ms);
+    server_free(server);
+}
