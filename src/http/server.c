@@ -108,24 +108,6 @@ static int listen_on(const struct addrinfo *address, uint16_t port)
     return -1;
 }
 
-/* Two processes could share a port with SO_REUSEPORT and would each get half of the requests: a
- * socket without it finds out whether the port is in use. */
-static bool port_free(const struct addrinfo *address)
-{
-    int on = 1, error;
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool free_port;
-
-    if (fd < 0)
-        return false;
-    free_port = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-                bind(fd, address->ai_addr, address->ai_addrlen) == 0;
-    error = errno;
-    close(fd);
-    errno = error;
-    return free_port;
-}
-
 static uint16_t port_of(int fd)
 {
     struct sockaddr_storage name;
@@ -165,11 +147,6 @@ static int open_loops(struct http_server *server, char *error_text, size_t error
     server->port =
         ntohs(address->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)address->ai_addr)->sin6_port
                                              : ((struct sockaddr_in *)address->ai_addr)->sin_port);
-    if (!port_free(address)) {
-        snprintf(error_text, error_text_size, "http_listen %s: %s", server->options.listen,
-                 strerror(errno));
-        goto out;
-    }
     while (server->n_loops < server->options.loops) {
         int fd = listen_on(address, server->port);
         if (fd < 0) {
