@@ -693,11 +693,6 @@ const char *replica_name(const struct replica *replica)
     return replica->identity.name;
 }
 
-const char *replica_name(const struct replica *replica)
-{
-    return replica->identity.name;
-}
-
 uint64_t replica_raft_id(const struct replica *replica)
 {
     return replica->identity.raft_id;
