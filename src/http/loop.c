@@ -252,6 +252,9 @@ void loop_close(struct loop *loop)
         tiers_reader_close(loop->reader);
     inbox_free(loop->inbox);
     free(loop->spare);
+    /* A shutdown that was asked for leaves a timer of the whole context behind. */
+    if (h2o_timeout_is_linked(&loop->context.http2._graceful_shutdown_timeout))
+        h2o_timeout_unlink(&loop->context.http2._graceful_shutdown_timeout);
     h2o_context_dispose(&loop->context);
     h2o_evloop_run(loop->context.loop, 0); /* Frees the sockets that were closed */
 }

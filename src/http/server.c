@@ -51,9 +51,18 @@ static void count_method(const h2o_req_t *req)
     metrics_add(METRIC_REQUESTS_OTHER, 1);
 }
 
+/* Methods are case-sensitive, so that h2o_contains_token is of no use. */
 static bool method_allowed(const h2o_req_t *req, const char *allow)
 {
-    return h2o_contains_token(allow, strlen(allow), req->method.base, req->method.len, ',');
+    while (*allow != '\0') {
+        size_t length = strcspn(allow, ",");
+
+        if (h2o_memis(req->method.base, req->method.len, allow, length))
+            return true;
+        allow += length;
+        allow += strspn(allow, ", ");
+    }
+    return false;
 }
 
 /* The path is taken as it was sent: dots and double slashes are bytes of a key like others. */
