@@ -27,7 +27,8 @@ static int start(void **state)
 static int stop(void **state)
 {
     (void)state;
-    cluster_stop(cluster);
+    if (cluster != NULL)
+        cluster_stop(cluster);
     return 0;
 }
 

@@ -51,7 +51,8 @@ static int close_cluster(void **state)
 {
     (void)state;
     tierkv_client_close(client);
-    cluster_stop(cluster);
+    if (cluster != NULL)
+        cluster_stop(cluster);
     return 0;
 }
 

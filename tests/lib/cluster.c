@@ -351,7 +351,7 @@ size_t cluster_wait_leader(struct cluster *cluster)
             if (cluster->nodes[i].pid == 0)
                 continue;
             json_t *root = cluster_status(cluster, i);
-            const char *role = json_string_value(at_path(root, "raft.role"));
+            const char *role = json_string_value(at_path(root, "role"));
             bool leads = role != NULL && strcmp(role, "leader") == 0;
             json_decref(root);
             if (leads)
@@ -372,21 +372,15 @@ static bool compare_states(struct cluster *cluster, bool *ret_equal)
     for (size_t i = 0; i < cluster->n_nodes; i++) {
         if (cluster->nodes[i].pid == 0)
             continue;
-        json_t *root = cluster_status(cluster, i);
-        json_t *state = json_incref(at_path(root, "state"));
-        json_decref(root);
-        if (state == NULL) {
-            same_index = false;
-        } else if (first == NULL) {
-            first = json_incref(state);
-        } else {
-            same_index &= json_equal(json_object_get(state, "applied_index"),
-                                     json_object_get(first, "applied_index"));
-            *ret_equal &=
-                json_equal(json_object_get(state, "hash"), json_object_get(first, "hash")) &&
-                json_is_string(json_object_get(state, "hash"));
-        }
-        json_decref(state);
+        json_t *status = cluster_status(cluster, i);
+        if (first == NULL)
+            first = json_incref(status);
+        same_index &= status != NULL && json_equal(json_object_get(status, "applied_index"),
+                                                   json_object_get(first, "applied_index"));
+        *ret_equal &=
+            json_is_string(json_object_get(status, "state_hash")) &&
+            json_equal(json_object_get(status, "state_hash"), json_object_get(first, "state_hash"));
+        json_decref(status);
     }
     json_decref(first);
     return same_index;
