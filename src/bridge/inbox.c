@@ -86,19 +86,21 @@ static void signal_consumer(struct inbox *inbox)
     assert(n == (ssize_t)sizeof(one) || errno == EAGAIN);
 }
 
-/* False: closed, and `even_closed` does not say to go on. */
-static bool push(struct inbox *inbox, struct inbox_item *item, bool even_closed)
+/* Pushes a chain that is linked from its newest item to its oldest. False: closed, and
+ * `even_closed` does not say to go on. */
+static bool push(struct inbox *inbox, struct inbox_item *newest, struct inbox_item *oldest,
+                 bool even_closed)
 {
-    assert(((uintptr_t)item & CLOSED) == 0);
+    assert(((uintptr_t)newest & CLOSED) == 0);
     uintptr_t head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
     do {
         if ((head & CLOSED) != 0 && !even_closed)
             return false;
-        item->next = head_item(head);
+        oldest->next = head_item(head);
     } while (!atomic_compare_exchange_weak_explicit(&inbox->head, &head,
-                                                    (uintptr_t)item | (head & CLOSED),
+                                                    (uintptr_t)newest | (head & CLOSED),
                                                     memory_order_release, memory_order_relaxed));
-    /* From here on the item is the consumer's. */
+    /* From here on the items are the consumer's. */
     if (head_item(head) == NULL)
         signal_consumer(inbox);
     return true;
@@ -109,7 +111,7 @@ bool inbox_put(struct inbox *inbox, struct inbox_item *item)
     producer_enter(inbox);
     bool done = false;
     if (atomic_fetch_add_explicit(&inbox->length, 1, memory_order_relaxed) < inbox->capacity)
-        done = push(inbox, item, false);
+        done = push(inbox, item, item, false);
     if (!done)
         atomic_fetch_sub_explicit(&inbox->length, 1, memory_order_relaxed);
     producer_leave(inbox);
@@ -118,9 +120,23 @@ bool inbox_put(struct inbox *inbox, struct inbox_item *item)
 
 void inbox_put_always(struct inbox *inbox, struct inbox_item *item)
 {
+    inbox_put_chain_always(inbox, item, item, 1);
+}
+
+void inbox_put_chain_always(struct inbox *inbox, struct inbox_item *first, struct inbox_item *last,
+                            size_t n)
+{
+    struct inbox_item *newest = NULL;
+
     producer_enter(inbox);
-    atomic_fetch_add_explicit(&inbox->length, 1, memory_order_relaxed);
-    push(inbox, item, true);
+    atomic_fetch_add_explicit(&inbox->length, n, memory_order_relaxed);
+    last->next = NULL;
+    for (struct inbox_item *item = first, *next; item != NULL; item = next) {
+        next = item->next;
+        item->next = newest;
+        newest = item;
+    }
+    push(inbox, newest, first, true);
     producer_leave(inbox);
 }
 

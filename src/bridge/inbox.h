@@ -29,6 +29,10 @@ void inbox_free(struct inbox *inbox);
 bool inbox_put(struct inbox *inbox, struct inbox_item *item);
 /* Any thread. Ignores the bound. */
 void inbox_put_always(struct inbox *inbox, struct inbox_item *item);
+/* Any thread. The same for `n` items linked by next, `first` to `last`, in that order: at most one
+ * wake-up for all of them. */
+void inbox_put_chain_always(struct inbox *inbox, struct inbox_item *first, struct inbox_item *last,
+                            size_t n);
 /* Any thread: wakes the consumer although nothing was put. */
 void inbox_wake(struct inbox *inbox);
 /* From now on inbox_put refuses. Any thread. */

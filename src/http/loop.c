@@ -156,6 +156,7 @@ static void round_of(struct loop *loop)
 {
     h2o_evloop_run(loop->context.loop, ROUND_MS_MAX);
     request_consistent_flush(loop);
+    request_outgoing_flush(loop);
     request_expire(loop);
 }
 

@@ -44,6 +44,8 @@ struct loop {
     size_t n_waiting; /* Operations and disk reads under way, those of vanished requests included */
     struct request *waiting_oldest; /* Waiting requests by age, for the timeout */
     struct request *waiting_newest;
+    struct replica_operation *outgoing_first, *outgoing_last; /* Submitted in this round */
+    size_t outgoing_n;
     struct request *spare;      /* For the next GET: most need it only while they look */
     struct request *consistent; /* Reads that the next read-index operation will serve */
     struct {                    /* What every answer says; renewed when the view's version moves */

@@ -126,6 +126,25 @@ h2o_req_t *request_take(struct request *request)
 
 /* ---- Operations ---- */
 
+/* Operations leave at the end of the loop's round, all at once: the raft loop is woken once and
+ * finds a batch. */
+static void outgoing_add(struct loop *loop, struct replica_operation *operation)
+{
+    if (loop->outgoing_n++ == 0)
+        loop->outgoing_first = operation;
+    else
+        loop->outgoing_last->item.next = &operation->item;
+    loop->outgoing_last = operation;
+}
+
+void request_outgoing_flush(struct loop *loop)
+{
+    if (loop->outgoing_n > 0)
+        replica_send(loop->server->options.replica, loop->outgoing_first, loop->outgoing_last,
+                     loop->outgoing_n);
+    loop->outgoing_n = 0;
+}
+
 static void refuse(struct request *request, int status)
 {
     if (status == REPLICA_BUSY)
@@ -146,12 +165,13 @@ void request_submit(struct request *request, struct replica_operation *operation
     operation->reply = request->loop->inbox;
     request->replied = replied;
     request->outcome_known = false;
-    status = replica_submit(request->loop->server->options.replica, operation);
+    status = replica_admit(request->loop->server->options.replica, operation);
     if (status != 0) {
         replica_operation_free(operation);
         refuse(request, status);
         return;
     }
+    outgoing_add(request->loop, operation);
     request->references++;
     request->loop->n_waiting++;
 }
@@ -200,11 +220,13 @@ void request_consistent_flush(struct loop *loop)
     loop->consistent = NULL;
     operation->owner = batch;
     operation->reply = loop->inbox;
-    failed.status = replica_submit(loop->server->options.replica, operation);
+    failed.status = replica_admit(loop->server->options.replica, operation);
     if (failed.status != 0) {
         replica_operation_free(operation);
         batch_replied(loop, batch, &failed);
+        return;
     }
+    outgoing_add(loop, operation);
 }
 
 void request_replies(struct loop *loop)

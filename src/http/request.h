@@ -60,6 +60,8 @@ h2o_req_t *request_take(struct request *request);
 /* ---- Called by the loop ---- */
 void request_replies(struct loop *loop);
 void request_consistent_flush(struct loop *loop);
+/* Sends off what was submitted in this round. */
+void request_outgoing_flush(struct loop *loop);
 void request_expire(struct loop *loop);
 
 #endif

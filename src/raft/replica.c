@@ -45,17 +45,36 @@ int replica_not_leader_status(struct replica *replica)
                                                             : REPLICA_NO_LEADER;
 }
 
+void replica_returns_flush(struct replica *replica)
+{
+    struct replica_returns *returns = &replica->returns;
+
+    if (returns->n > 0)
+        inbox_put_chain_always(returns->inbox, returns->first, returns->last, returns->n);
+    returns->n = 0;
+}
+
 void replica_return(struct replica *replica, struct replica_operation *operation, int status)
 {
+    struct replica_returns *returns = &replica->returns;
     size_t bytes = operation->type == REPLICA_WRITE ? operation->command_bytes : 0;
 
     atomic_fetch_sub(&replica->waiting_bytes, bytes);
     atomic_fetch_sub(&replica->waiting_n, 1);
     operation->status = status;
-    if (operation->reply != NULL)
-        inbox_put_always(operation->reply, &operation->item);
-    else
+    if (operation->reply == NULL) {
         replica_operation_free(operation);
+        return;
+    }
+    if (returns->n > 0 && returns->inbox != operation->reply)
+        replica_returns_flush(replica);
+    if (returns->n++ == 0) {
+        returns->inbox = operation->reply;
+        returns->first = &operation->item;
+    } else {
+        returns->last->next = &operation->item;
+    }
+    returns->last = &operation->item;
 }
 
 /* ------------------------------------------------------------------------- called by the driver */
@@ -320,6 +339,7 @@ static void settle(struct replica *replica)
 {
     bool more;
 
+    replica_returns_flush(replica);
     if (replica->driver.closing || replica->driver.failed)
         return;
     driver_flush(&replica->driver);
@@ -331,6 +351,7 @@ static void settle(struct replica *replica)
     propose_pump(replica);
     update_caught_up(replica);
     view_refresh(replica);
+    replica_returns_flush(replica);
     if (more)
         uv_idle_start(&replica->idle, idle_spins);
     else
@@ -441,6 +462,7 @@ static void *run(void *argument)
     uv_run(&replica->loop, UV_RUN_DEFAULT);
     /* What came after the inbox was closed and drained, if anything. */
     take_operations(replica);
+    replica_returns_flush(replica);
     return NULL;
 }
 
@@ -645,7 +667,7 @@ void replica_stop(struct replica *replica)
 
 /* ----------------------------------------------------------------------------------- operations */
 
-int replica_submit(struct replica *replica, struct replica_operation *operation)
+int replica_admit(struct replica *replica, const struct replica_operation *operation)
 {
     bool write = operation->type == REPLICA_WRITE;
     size_t bytes = write ? operation->command_bytes : 0;
@@ -666,11 +688,23 @@ int replica_submit(struct replica *replica, struct replica_operation *operation)
         atomic_fetch_sub(&replica->waiting_n, 1);
         return REPLICA_BUSY;
     }
-    if (inbox_put(replica->inbox, &operation->item))
-        return 0;
-    atomic_fetch_sub(&replica->waiting_bytes, bytes);
-    atomic_fetch_sub(&replica->waiting_n, 1);
-    return REPLICA_BUSY;
+    return 0;
+}
+
+void replica_send(struct replica *replica, struct replica_operation *first,
+                  struct replica_operation *last, size_t n)
+{
+    /* Admission bounds the number: the inbox need not. */
+    inbox_put_chain_always(replica->inbox, &first->item, &last->item, n);
+}
+
+int replica_submit(struct replica *replica, struct replica_operation *operation)
+{
+    int status = replica_admit(replica, operation);
+
+    if (status == 0)
+        replica_send(replica, operation, operation, 1);
+    return status;
 }
 
 void replica_on_durable(struct replica *replica, uint64_t index)

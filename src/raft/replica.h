@@ -96,6 +96,13 @@ void replica_operation_free(struct replica_operation *operation);
  * stays the caller's. Statuses NOT_LEADER and NO_LEADER come back like any other. */
 int replica_submit(struct replica *replica, struct replica_operation *operation);
 
+/* The same in two steps, for a caller that gathers operations: each is admitted alone, with
+ * replica_submit's results, and what was admitted is sent off at once, linked by item.next from
+ * `first` to `last`. */
+int replica_admit(struct replica *replica, const struct replica_operation *operation);
+void replica_send(struct replica *replica, struct replica_operation *first,
+                  struct replica_operation *last, size_t n);
+
 /* ------------------------------------------------------------------------------------------- view
  */
 

@@ -33,6 +33,13 @@ struct join {
     bool promotion_begun;
 };
 
+/* Operations that go back to one inbox, gathered so that its owner is woken once. */
+struct replica_returns {
+    struct inbox *inbox;
+    struct inbox_item *first, *last;
+    size_t n;
+};
+
 struct replica {
     struct replica_options options; /* Its texts are copies */
     struct identity identity;
@@ -70,6 +77,7 @@ struct replica {
     size_t n_batches;
     struct command_result *results;
     size_t results_capacity;
+    struct replica_returns returns;
     struct join joins[JOINS_MAX];
 
     uint64_t self_proposed_term; /* Own address or cluster id were proposed in this term */
@@ -86,8 +94,10 @@ struct replica {
 };
 
 uint64_t replica_now_ms(const struct replica *replica);
-/* Gives the operation back with a status. */
+/* Gives the operation back with a status; it leaves with the next replica_returns_flush, at the end
+ * of the loop's turn at the latest. */
 void replica_return(struct replica *replica, struct replica_operation *operation, int status);
+void replica_returns_flush(struct replica *replica);
 /* What a request that needs the leader gets here. */
 int replica_not_leader_status(struct replica *replica);
 
