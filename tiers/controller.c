@@ -81,6 +81,10 @@ void controller_decide(const struct controller_input *input,
     if (chunk > CHUNK_BYTES_MAX) {
         chunk = CHUNK_BYTES_MAX;
     }
+    /* Equally cold keys all leave with their chunk: no more of them than have to. */
+    if (excess > 0 && chunk > excess) {
+        chunk = excess;
+    }
     if (chunk < CHUNK_BYTES_MIN) {
         chunk = CHUNK_BYTES_MIN;
     }

@@ -197,24 +197,42 @@ int propose_apply(struct replica *replica, raft_index index, raft_term term,
     return 0;
 }
 
+/* Gives back pending writes: all of them, or all but the replica's own. */
+static void pending_return(struct replica *replica, bool internal_too, int status)
+{
+    struct replica_operation *operation = replica->pending;
+
+    replica->pending = NULL;
+    replica->pending_end = &replica->pending;
+    while (operation != NULL) {
+        struct replica_operation *next = next_of(operation);
+        if (internal_too || operation->reply != NULL) {
+            replica_return(replica, operation, status);
+        } else {
+            operation->item.next = NULL;
+            *replica->pending_end = operation;
+            replica->pending_end = (struct replica_operation **)&operation->item.next;
+        }
+        operation = next;
+    }
+}
+
+void propose_refuse(struct replica *replica, int status)
+{
+    pending_return(replica, false, status);
+}
+
 void propose_abandon(struct replica *replica, int pending_status)
 {
     struct batch *batch = replica->batches;
-    struct replica_operation *operation = replica->pending;
 
     replica->batches = NULL;
     replica->batches_end = &replica->batches;
     replica->n_batches = 0;
-    replica->pending = NULL;
-    replica->pending_end = &replica->pending;
     while (batch != NULL) {
         struct batch *next = batch->next;
         batch_return(replica, batch, REPLICA_UNKNOWN);
         batch = next;
     }
-    while (operation != NULL) {
-        struct replica_operation *next = next_of(operation);
-        replica_return(replica, operation, pending_status);
-        operation = next;
-    }
+    pending_return(replica, true, pending_status);
 }

@@ -390,12 +390,15 @@ static void check_disk(struct replica *replica)
     if (full == atomic_load(&replica->no_space))
         return;
     atomic_store(&replica->no_space, full);
-    if (full)
+    if (full) {
         log_error("disk of the raft log is full: writes are refused",
                   LOG_TEXT("directory", replica->options.directory));
-    else
+        /* Those that were admitted but not yet proposed as well: nobody knows for how long. */
+        propose_refuse(replica, REPLICA_NO_SPACE);
+    } else {
         log_info("disk of the raft log has room again",
                  LOG_TEXT("directory", replica->options.directory));
+    }
     view_publish(replica);
 }
 

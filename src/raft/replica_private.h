@@ -109,6 +109,8 @@ void propose_internal(struct replica *replica, void *command, size_t bytes);
 /* Applies a committed command entry and returns its operations. 0 or a TIERS_ code. */
 int propose_apply(struct replica *replica, raft_index index, raft_term term,
                   const struct raft_buffer *payload, bool *ret_members_changed);
+/* Gives back the requesters' writes that wait and are not yet in an entry. */
+void propose_refuse(struct replica *replica, int status);
 /* Leadership is lost, or everything ends: what is in flight has an unknown outcome. */
 void propose_abandon(struct replica *replica, int pending_status);
 

@@ -77,7 +77,7 @@ static void curl_with_l_works_through_each_node(void **state)
         snprintf(script, sizeof(script),
                  "set -e\n"
                  "curl -sS -L -XPOST %1$s/key -d '{\"n%2$zu\": \"v%2$zu\"}' >/dev/null\n"
-                 "curl -sS -L -XGET %1$s/key/n%2$zu; echo\n"
+                 "curl -sS -L -XGET %1$s/key/n%2$zu\n"
                  "curl -sS -L -XDELETE %1$s/key/n%2$zu >/dev/null\n"
                  "curl -sS -L -o /dev/null -w '%%{http_code}' -XGET %1$s/key/n%2$zu\n",
                  cluster_address(cluster, i), i);

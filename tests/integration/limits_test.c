@@ -191,9 +191,9 @@ static void a_disk_that_is_really_full_loses_no_acknowledged_write(void **state)
         cluster_stop(cluster);
         skip();
     }
-    fill_disk((uint64_t)80 << 20);
     cluster_node_start(cluster, 0);
     cluster_node_wait_ready(cluster, 0);
+    fill_disk((uint64_t)60 << 20);
     while (status == 200 && n_acknowledged < KEYS_MAX) {
         struct http_answer answer = put_next();
         status = answer.status;

@@ -91,10 +91,22 @@ static void a_file_that_cannot_grow_is_emptied_in_small_steps(void **state)
 {
     (void)state;
     struct controller_input input = input_over_budget();
+    input.warm_used_bytes = 2u << 30;
+    input.warm_budget_bytes = 1u << 30;
     input.warm_free_bytes = 1u << 20;
     assert_int_equal(decide(&input).demote_chunk_bytes, 256u << 10);
     input.warm_free_bytes = 0;
     assert_true(decide(&input).demote_chunk_bytes > 0);
+}
+
+static void no_more_is_taken_at_a_time_than_has_to_go(void **state)
+{
+    (void)state;
+    struct controller_input input = input_over_budget();
+    input.warm_used_bytes = 5u << 20;
+    input.warm_budget_bytes = 4u << 20;
+    assert_int_equal(decide(&input).demote_chunk_bytes,
+                     controller_excess_bytes(5u << 20, 4u << 20));
 }
 
 static void an_empty_histogram_takes_only_what_was_never_read(void **state)
@@ -113,6 +125,7 @@ int main(void)
         cmocka_unit_test(promotion_is_more_eager_when_many_reads_are_cold),
         cmocka_unit_test(rounds_in_vain_spare_less_until_all_is_taken),
         cmocka_unit_test(a_file_that_cannot_grow_is_emptied_in_small_steps),
+        cmocka_unit_test(no_more_is_taken_at_a_time_than_has_to_go),
         cmocka_unit_test(an_empty_histogram_takes_only_what_was_never_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
