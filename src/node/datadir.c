@@ -127,25 +127,16 @@ static int lock_take(const struct opening *opening, const char *directory, int *
     return result;
 }
 
-/* Is every visible name in the directory one of these? Returns -1 on failure, else 0 or 1;
- * *ret_stranger is one that is not, malloc'ed. */
-static int only_known_names(const struct opening *opening, const char *path,
-                            const char *const *names, char **ret_stranger)
+/* 1 or 0; -1: failed. Hidden names do not count. */
+static int directory_empty(const struct opening *opening, const char *path)
 {
     DIR *stream = opendir(path);
     if (stream == NULL)
         return fail_errno(opening, "read", path);
     int result = 1;
     const struct dirent *entry;
-    while (result == 1 && (entry = readdir(stream)) != NULL) {
-        bool known = entry->d_name[0] == '.';
-        for (size_t i = 0; names[i] != NULL && !known; i++)
-            known = strcmp(entry->d_name, names[i]) == 0;
-        if (!known) {
-            *ret_stranger = strdup(entry->d_name);
-            result = *ret_stranger != NULL ? 0 : fail(opening, "out of memory");
-        }
-    }
+    while (result == 1 && (entry = readdir(stream)) != NULL)
+        result = entry->d_name[0] == '.';
     closedir(stream);
     return result;
 }
@@ -235,22 +226,6 @@ static int current_write(struct opening *opening)
 /* ---------------------------------------------------------------------------------------- opening
  */
 
-/* DIR is ours, or has nothing in it that speaks against making it ours. */
-static int directory_claim(const struct opening *opening)
-{
-    static const char *const names[] = {"lock", "node",       "raft", "state",
-                                        "cold", "lost+found", NULL};
-    char *stranger = NULL;
-    if (exists(opening->current_path))
-        return 0;
-    int known = only_known_names(opening, opening->directory, names, &stranger);
-    if (known == 0)
-        fail(opening, "%s is not a data directory of TierKV: it has %s in it", opening->directory,
-             stranger);
-    free(stranger);
-    return known == 1 ? 0 : -1;
-}
-
 static int state_paths_make(struct opening *opening)
 {
     struct datadir *datadir = &opening->datadir;
@@ -262,9 +237,7 @@ static int state_paths_make(struct opening *opening)
 
 static int state_create(struct opening *opening)
 {
-    static const char *const nothing[] = {NULL};
     struct datadir *datadir = &opening->datadir;
-    char *stranger = NULL;
     int result = -1;
     datadir->state = 1;
     char *number = path_make(opening, "%s/%" PRIu64, opening->state_directory, datadir->state);
@@ -277,14 +250,13 @@ static int state_create(struct opening *opening)
     }
     if (directory_make(opening, datadir->cold_path) != 0 || directory_make(opening, number) != 0)
         goto out;
-    int empty = only_known_names(opening, datadir->cold_path, nothing, &stranger);
+    int empty = directory_empty(opening, datadir->cold_path);
     if (empty == 0)
         fail(opening, "%s is not empty: it belongs to another data directory than %s",
              datadir->cold_path, opening->directory);
     if (empty == 1)
         result = current_write(opening);
 out:
-    free(stranger);
     free(number);
     return result;
 }
@@ -324,7 +296,7 @@ static int open_all(struct opening *opening, const char *cold_directory)
     const char *directory = opening->directory;
     if (fixed_paths_make(opening, cold_directory) != 0)
         return -1;
-    if (directory_make(opening, directory) != 0 || directory_claim(opening) != 0 ||
+    if (directory_make(opening, directory) != 0 ||
         lock_take(opening, directory, &datadir->lock_fd) != 0)
         return -1;
     const bool old = exists(opening->current_path);

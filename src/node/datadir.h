@@ -24,8 +24,8 @@ struct datadir {
 
 /* Takes the locks, and creates with mode 0700 what is absent (but no parents of the directories
  * themselves). `cold_directory` "": DIR/cold. 0, or -1 with one sentence in error_text that names
- * path and cause: not writable, in use by another process, not a data directory, of an unknown
- * version, or a cold directory that does not belong to it. */
+ * path and cause: not writable, in use by another process, of an unknown version, or a cold
+ * directory that does not belong to it. */
 int datadir_open(const char *directory, const char *cold_directory, struct datadir *ret_datadir,
                  char *error_text, size_t error_text_size);
 /* Gives the locks back. */
