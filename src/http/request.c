@@ -66,6 +66,7 @@ static void pool_disposed(void *pointer)
         tiers_reader_cancel(request->loop->reader, &request->read);
         request->reading = false;
         request->loop->n_waiting--;
+        assert(request->references > 1); /* The pool's is left */
         request_release(request);
     }
     request_release(request);

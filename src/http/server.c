@@ -119,13 +119,16 @@ static int listen_on(const struct addrinfo *address, uint16_t port)
 
 static uint16_t port_of(int fd)
 {
-    struct sockaddr_storage name;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } name = {.v6 = {0}};
     socklen_t length = sizeof name;
 
-    if (getsockname(fd, (struct sockaddr *)&name, &length) != 0)
+    if (getsockname(fd, &name.any, &length) != 0)
         return 0;
-    return ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port
-                                            : ((struct sockaddr_in *)&name)->sin_port);
+    return ntohs(name.any.sa_family == AF_INET6 ? name.v6.sin6_port : name.v4.sin_port);
 }
 
 static struct addrinfo *resolve(const char *listen, char *error_text, size_t error_text_size)

@@ -121,7 +121,7 @@ static int teardown(void **state)
 /* Fills the disk until about `left` bytes are free. */
 static void fill_disk(uint64_t left)
 {
-    struct statvfs status;
+    struct statvfs status = {0};
     int fd = open(ballast, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_true(fd >= 0 && statvfs(cluster_directory(cluster, 0), &status) == 0);
     uint64_t bytes_free = (uint64_t)status.f_bavail * status.f_frsize;
