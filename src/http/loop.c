@@ -257,5 +257,5 @@ void loop_close(struct loop *loop)
     if (h2o_timeout_is_linked(&loop->context.http2._graceful_shutdown_timeout))
         h2o_timeout_unlink(&loop->context.http2._graceful_shutdown_timeout);
     h2o_context_dispose(&loop->context);
-    h2o_evloop_run(loop->context.loop, 0); /* Frees the sockets that were closed */
+    h2o_evloop_destroy(loop->context.loop); /* With the sockets that were closed */
 }

@@ -242,7 +242,7 @@ static void a_post_of_several_keys_is_one_write(void **state)
     uint64_t revision = revision_of(&answer);
     http_free(&answer);
     for (int i = 1; i <= 3; i++) {
-        char path[16], etag[32];
+        char path[32], etag[32];
         snprintf(path, sizeof(path), "/key/m%d?raw", i);
         snprintf(etag, sizeof(etag), "\"%llu\"", (unsigned long long)revision);
         answer = expect(200, (struct http_request){.path = path});
