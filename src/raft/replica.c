@@ -20,9 +20,12 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#define HOUSEKEEPING_MS  100
-#define DISK_CHECK_MS    1000
-#define CONNECT_RETRY_MS 100
+#define HOUSEKEEPING_MS 100
+#define DISK_CHECK_MS   1000
+/* Whatever the setting: with less, libraft cannot prepare the log's next segments of 8 MiB, and
+ * writes would hang without a word. */
+#define DISK_FREE_BYTES_FLOOR (16u << 20)
+#define CONNECT_RETRY_MS      100
 /* The measured throughput is flat from 8 MiB on, and two prepared segments cost twice their size.
  */
 #define SEGMENT_BYTES (8u << 20)
@@ -379,6 +382,7 @@ static void check_disk(struct replica *replica)
 {
     uint64_t now = replica_now_ms(replica);
     struct statvfs fs;
+    uint64_t least;
     bool full;
 
     if (now - replica->disk_checked_ms < DISK_CHECK_MS && replica->disk_checked_ms != 0)
@@ -386,7 +390,10 @@ static void check_disk(struct replica *replica)
     replica->disk_checked_ms = now;
     if (statvfs(replica->options.directory, &fs) != 0)
         return;
-    full = (uint64_t)fs.f_bavail * fs.f_frsize < replica->options.disk_free_bytes_min;
+    least = replica->options.disk_free_bytes_min > DISK_FREE_BYTES_FLOOR
+                ? replica->options.disk_free_bytes_min
+                : DISK_FREE_BYTES_FLOOR;
+    full = (uint64_t)fs.f_bavail * fs.f_frsize < least;
     if (full == atomic_load(&replica->no_space))
         return;
     atomic_store(&replica->no_space, full);

@@ -168,9 +168,10 @@ struct replica_options {
     uint64_t operations_bytes_max; /* Of their commands */
     uint64_t entry_bytes_max;      /* A batch closes at this size */
     uint32_t entries_in_flight_max;
-    uint64_t log_cache_bytes;     /* Truncation keeps the in-memory log about below this */
-    uint64_t disk_free_bytes_min; /* Writes are refused when the log's disk has less */
-    struct tiers *tiers;          /* Borrowed */
+    uint64_t log_cache_bytes; /* Truncation keeps the in-memory log about below this */
+    /* Writes are refused when the log's disk has less than this, or than 16 MiB. */
+    uint64_t disk_free_bytes_min;
+    struct tiers *tiers; /* Borrowed */
     /* From the raft thread, once: the node cannot go on. */
     void (*on_failed)(void *context, const char *reason);
     void *context;
