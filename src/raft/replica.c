@@ -127,10 +127,10 @@ static int apply(void *context, raft_index index, raft_term term, enum raft_entr
                   LOG_TEXT("cause", tiers_strerror(rv)));
         return rv;
     }
-    if (members_changed) {
+    if (members_changed)
         adopt_cluster(replica, command_cluster_id(replica->state));
+    if (members_changed || type == RAFT_CHANGE)
         view_publish(replica);
-    }
     return 0;
 }
 
