@@ -15,8 +15,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-/* A file system with less than this to give is full. */
-#define DISK_FREE_BYTES_MIN (1u << 20)
+/* A file system with less than this to give may not take a transaction. */
+#define DISK_FREE_BYTES_MIN (64u << 20)
 
 struct warm_write {
     struct warm *warm;
@@ -24,9 +24,10 @@ struct warm_write {
     struct tiers_position position;
     struct warm_usage usage;
     uint64_t next_segment;
+    bool disk_short; /* When it began: the space may come back before a failure is looked into */
 };
 
-static bool disk_full(struct warm *warm)
+static bool disk_short(struct warm *warm)
 {
     mdb_filehandle_t fd;
     struct statvfs disk;
@@ -36,9 +37,12 @@ static bool disk_full(struct warm *warm)
 
 /* LMDB reports a write that a full disk cut short as EIO. To try that transaction again is safe
  * whatever the cause: its pages are written anew, and nothing durable refers to the old ones. */
-static int write_error(struct warm *warm, int lmdb_error)
+static int write_error(const struct warm_write *write, int lmdb_error)
 {
-    return lmdb_error == EIO && disk_full(warm) ? TIERS_NO_SPACE : warm_error(lmdb_error);
+    if (lmdb_error == EIO && (write->disk_short || disk_short(write->warm))) {
+        return TIERS_NO_SPACE;
+    }
+    return warm_error(lmdb_error);
 }
 
 int warm_write_begin(struct warm *warm, struct warm_write **ret_write)
@@ -53,6 +57,7 @@ int warm_write_begin(struct warm *warm, struct warm_write **ret_write)
         return warm_error(rc);
     }
     write->warm = warm;
+    write->disk_short = disk_short(warm);
     pthread_mutex_lock(&warm->mutex);
     write->position = warm->position;
     write->usage = warm->usage;
@@ -76,7 +81,7 @@ int warm_write_commit(struct warm_write *write)
         warm_write_abort(write);
         return error;
     }
-    error = write_error(warm, mdb_txn_commit(write->txn));
+    error = write_error(write, mdb_txn_commit(write->txn));
     if (error == 0) {
         pthread_mutex_lock(&warm->mutex);
         warm->position = write->position;
@@ -111,7 +116,7 @@ static int segment_row_put(struct warm_write *write, uint64_t id,
     warm_u64_put(row_bytes + 16, row->live_records);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
     MDB_val data = warm_val(row_bytes, sizeof row_bytes);
-    return write_error(write->warm, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
+    return write_error(write, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
 }
 
 /* An item points to the record now. The row may come later in the transaction: it is made here. */
@@ -174,7 +179,7 @@ int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
     warm_u64_put(next_bytes, id + 1);
     MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
     MDB_val data = warm_val(next_bytes, sizeof next_bytes);
-    error = write_error(write->warm, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->next_segment = id + 1;
     }
@@ -192,7 +197,7 @@ int warm_segment_delete(struct warm_write *write, uint64_t id)
     unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
     warm_segment_key(id, key_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    return write_error(write->warm, mdb_del(write->txn, write->warm->segments, &key, NULL));
+    return write_error(write, mdb_del(write->txn, write->warm->segments, &key, NULL));
 }
 
 /* ---- Items ---- */
@@ -224,7 +229,7 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
         rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_RESERVE);
     }
     if (rc != 0) {
-        return write_error(write->warm, rc);
+        return write_error(write, rc);
     }
     warm_item_encode(item, data.mv_data);
     int error = old.cold ? segment_live_remove(write, &old.location) : 0;
@@ -266,8 +271,7 @@ int warm_delete(struct warm_write *write, enum tiers_space space, const void *ke
         return error == TIERS_NOT_FOUND ? 0 : error;
     }
     MDB_val lookup = warm_val(key, key_len);
-    error =
-        write_error(write->warm, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
+    error = write_error(write, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
     if (error == 0 && old.cold) {
         error = segment_live_remove(write, &old.location);
     }
@@ -282,7 +286,7 @@ int warm_set_position(struct warm_write *write, const struct tiers_position *pos
     warm_u64_put(bytes + 16, position->state_hash);
     MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
     MDB_val data = warm_val(bytes, sizeof bytes);
-    int error = write_error(write->warm, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    int error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->position = *position;
     }
@@ -334,7 +338,7 @@ static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel
         MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
         int rc = mdb_put(write->txn, dbi, &key, &data, MDB_NOOVERWRITE);
         if (rc != 0) {
-            return write_error(write->warm, rc);
+            return write_error(write, rc);
         }
         at += key_len + data_len;
     }
@@ -350,7 +354,7 @@ static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB
     MDB_val data;
     int rc = mdb_cursor_open(write->txn, dbi, &cursor);
     if (rc != 0) {
-        return write_error(write->warm, rc);
+        return write_error(write, rc);
     }
     int error = 0;
     size_t leaf_bytes_max = write->warm->page_bytes / 4;
@@ -366,7 +370,7 @@ static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB
     }
     mdb_cursor_close(cursor);
     if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
-        error = write_error(write->warm, rc);
+        error = write_error(write, rc);
     }
     return error;
 }
