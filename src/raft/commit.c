@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries a call: heartbeats must not wait for a long backlog. */
+/* Work a call: heartbeats must not wait for a long backlog. */
 #define ENTRIES_PER_CALL 64
+#define BYTES_PER_CALL   (4u << 20)
 
 /* Tells the core that the configuration of entry `index` is committed. */
 static void report_configuration(struct driver *driver, raft_index index,
@@ -49,7 +50,8 @@ fail:
                 raft_strerror(rv));
 }
 
-static bool commit_one(struct driver *driver)
+/* False: not now. Otherwise the size of what was applied is added. */
+static bool commit_one(struct driver *driver, size_t *bytes)
 {
     raft_index index = driver->committed_seen + 1;
     struct log_slot slot;
@@ -58,6 +60,7 @@ static bool commit_one(struct driver *driver)
         return false;
     slot = *log_cache_at(&driver->log, index); /* A nested step may move the slots */
     driver->committed_seen = index;
+    *bytes += slot.payload.len;
     slot.batch->references++;
     if (slot.type == RAFT_CHANGE)
         report_configuration(driver, index, &slot.payload);
@@ -75,14 +78,16 @@ static bool commit_one(struct driver *driver)
 bool driver_resume(struct driver *driver)
 {
     bool progress = true;
+    size_t bytes = 0;
 
     if (driver->committing || driver->closing || driver->failed)
         return false;
     driver->committing = true;
-    for (unsigned i = 0; i < ENTRIES_PER_CALL && progress && !driver->failed && !driver->closing &&
-                         driver->committed_seen < raft_commit_index(&driver->raft);
+    for (unsigned i = 0;
+         i < ENTRIES_PER_CALL && bytes < BYTES_PER_CALL && progress && !driver->failed &&
+         !driver->closing && driver->committed_seen < raft_commit_index(&driver->raft);
          i++)
-        progress = commit_one(driver);
+        progress = commit_one(driver, &bytes);
     driver->committing = false;
     if (driver->closing || driver->failed)
         return false;

@@ -14,9 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INFLIGHT_ENTRIES_MAX        65536
-#define CATCH_UP_ROUND_MS_MAX       60000
-#define INSTALL_SNAPSHOT_TIMEOUT_MS 30000
+#define BARRIER_BYTES 8 /* The least that the backend's format allows */
 
 void driver_fail(struct driver *driver, const char *format, ...)
 {
@@ -53,10 +51,10 @@ struct driver_peer *driver_peer(struct driver *driver, raft_id id)
         if (driver->peers[i].id == id)
             return &driver->peers[i];
     if (driver->n_peers == DRIVER_PEERS_MAX) {
-        /* A server that left makes room; queued bytes of an old one only delay it. */
+        /* A server that left makes room once nothing is under way to it. */
         for (size_t i = 0; i < driver->n_peers; i++) {
             if (driver_server_find(driver, driver->peers[i].id) == NULL &&
-                driver->peers[i].queued_bytes == 0) {
+                driver->peers[i].queued == 0) {
                 driver->peers[i] = (struct driver_peer){.id = id};
                 return &driver->peers[i];
             }
@@ -124,7 +122,7 @@ static int truncate_log(struct driver *driver, raft_index from)
 static void store_entries(struct driver *driver, raft_index index, struct raft_entry *entries,
                           unsigned n)
 {
-    struct append_request *append = malloc(sizeof *append + n * sizeof *entries);
+    struct append_request *append = calloc(1, sizeof *append + n * sizeof *entries);
     int rv = RAFT_NOMEM;
 
     if (append == NULL || (append->batch = log_batch_new(entries[0].batch)) == NULL)
@@ -156,6 +154,10 @@ static void store_entries(struct driver *driver, raft_index index, struct raft_e
     driver_fail(driver, "writing the log failed: %s", driver->io->errmsg);
     return;
 fail:
+    if (append != NULL && append->batch != NULL)
+        log_batch_release(append->batch);
+    else
+        raft_free(entries[0].batch);
     free(append);
     driver_fail(driver, "appending to the log failed: %s", raft_strerror(rv));
 }
@@ -185,12 +187,31 @@ static void store_term_and_vote(struct driver *driver)
     }
 }
 
+/* The core adds a barrier only if it has uncommitted entries. But without an entry of its own term
+ * a leader must not change the configuration: a change that an older leader began and nobody here
+ * knows of could then be committed beside ours, by disjoint majorities. So there is always one. */
+static void begin_term(struct driver *driver)
+{
+    raft_index last = driver->log.last;
+
+    driver->barrier_due = !log_cache_has(&driver->log, last) ||
+                          log_cache_at(&driver->log, last)->term != driver->raft.current_term;
+    driver->election_index = raft_last_index(&driver->raft) + (driver->barrier_due ? 1 : 0);
+    driver->elections++;
+    if (driver->applied > raft_last_index(&driver->raft))
+        driver_fail(driver,
+                    "the state is at index %llu, but the log ends at %llu: one of the two "
+                    "was replaced",
+                    driver->applied, raft_last_index(&driver->raft));
+}
+
 static void role_changed(struct driver *driver)
 {
+    driver->barrier_due = false;
     if (driver->raft.state == RAFT_LEADER) {
-        /* Includes the barrier that the core may have added. */
-        driver->election_index = raft_last_index(&driver->raft);
-        driver->elections++;
+        begin_term(driver);
+        if (driver->failed)
+            return;
         for (size_t i = 0; i < driver->n_peers; i++) {
             driver->peers[i].nonce_acked = 0;
             driver->peers[i].offered_ms = 0;
@@ -279,11 +300,26 @@ void driver_timeout(struct driver *driver)
     arm_timer(driver);
 }
 
+static void submit_barrier(struct driver *driver)
+{
+    struct raft_buffer payload = {.len = BARRIER_BYTES, .base = raft_calloc(1, BARRIER_BYTES)};
+
+    if (payload.base == NULL)
+        return; /* Still due */
+    driver->barrier_due = false;
+    if (driver_submit(driver, RAFT_BARRIER, payload, NULL) != 0) {
+        raft_free(payload.base);
+        driver->barrier_due = driver_is_leader(driver);
+    }
+}
+
 void driver_flush(struct driver *driver)
 {
     struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
     int rv;
 
+    if (driver->barrier_due && driver_is_leader(driver))
+        submit_barrier(driver);
     if (driver->closing || driver->failed || driver->persisted <= driver->raft.last_stored)
         return;
     event.persisted_entries.index = driver->persisted;
@@ -336,6 +372,13 @@ void driver_receive(struct driver *driver, struct raft_message *message)
     }
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && driver_read_result(driver, message))
         return;
+    if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0 &&
+        driver->callbacks->log_full(driver->context)) {
+        /* As if only a heartbeat had come: the leader repeats the rest. */
+        driver_message_free(message);
+        message->append_entries.n_entries = 0;
+        message->append_entries.entries = NULL;
+    }
     if (message->type == RAFT_INSTALL_SNAPSHOT) {
         /* The message is a manifest without the state: there is nothing to install from. */
         driver->callbacks->snapshot_offered(driver->context, message->install_snapshot.last_index);
@@ -349,125 +392,4 @@ void driver_receive(struct driver *driver, struct raft_message *message)
     /* The payload went to the log or was freed by the core; the array is always ours. */
     if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0)
         raft_free(message->append_entries.entries);
-}
-
-/* ---- Start and stop ---- */
-
-int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
-                const struct driver_callbacks *callbacks, void *context)
-{
-    struct raft *raft = &driver->raft;
-    int rv;
-
-    memset(driver, 0, sizeof *driver);
-    driver->io = io;
-    driver->callbacks = callbacks;
-    driver->context = context;
-    driver->applied = options->applied;
-    driver->reads_end = &driver->reads;
-    log_cache_open(&driver->log, 1);
-    raft_configuration_init(&driver->configuration);
-    rv = raft_init(raft, NULL, NULL, options->id, options->address);
-    if (rv != 0)
-        return rv;
-    raft->tracer = NULL; /* Else each message is formatted although nobody listens */
-    raft_seed(raft, options->seed);
-    raft_set_pre_vote(raft, true);
-    raft_set_election_timeout(raft, options->election_timeout_ms);
-    raft_set_heartbeat_timeout(raft, options->heartbeat_ms);
-    raft_set_max_inflight_entries(raft, INFLIGHT_ENTRIES_MAX);
-    raft_set_max_catch_up_round_duration(raft, CATCH_UP_ROUND_MS_MAX);
-    raft_set_install_snapshot_timeout(raft, INSTALL_SNAPSHOT_TIMEOUT_MS);
-    return 0;
-}
-
-static int cache_loaded(struct driver *driver, raft_index start, struct raft_entry *entries,
-                        size_t n)
-{
-    struct log_batch *batch = NULL;
-    int rv = 0;
-
-    log_cache_open(&driver->log, start);
-    rv = log_cache_reserve(&driver->log, n);
-    for (size_t i = 0; i < n && rv == 0; i++) {
-        if (batch == NULL || batch->base != entries[i].batch) {
-            if (batch != NULL)
-                log_batch_release(batch);
-            batch = log_batch_new(entries[i].batch);
-            if (batch == NULL)
-                return RAFT_NOMEM;
-        }
-        log_cache_push(&driver->log, &entries[i], batch);
-    }
-    if (batch != NULL)
-        log_batch_release(batch);
-    return rv;
-}
-
-static int take_snapshot_metadata(struct driver *driver, struct raft_snapshot *snapshot,
-                                  struct raft_snapshot_metadata *ret_metadata)
-{
-    int rv = driver_configuration_copy(&snapshot->configuration, &driver->configuration);
-
-    if (rv != 0)
-        return rv;
-    *ret_metadata =
-        (struct raft_snapshot_metadata){.index = snapshot->index,
-                                        .term = snapshot->term,
-                                        .configuration = snapshot->configuration,
-                                        .configuration_index = snapshot->configuration_index};
-    driver->configuration_index = snapshot->configuration_index;
-    driver->snapshot_index = driver->committed_seen = snapshot->index;
-    for (unsigned i = 0; i < snapshot->n_bufs; i++)
-        raft_free(snapshot->bufs[i].base);
-    raft_free(snapshot->bufs);
-    raft_free(snapshot);
-    return 0;
-}
-
-int driver_start(struct driver *driver)
-{
-    struct raft_snapshot *snapshot = NULL;
-    struct raft_snapshot_metadata metadata;
-    struct raft_entry *entries = NULL;
-    struct raft_event event = {.type = RAFT_START};
-    raft_index start;
-    size_t n;
-    int rv = driver->io->load(driver->io, &driver->disk_term, &driver->disk_vote, &snapshot, &start,
-                              &entries, &n);
-
-    if (rv != 0)
-        return rv;
-    rv = cache_loaded(driver, start, entries, n);
-    if (rv == 0 && snapshot != NULL) {
-        rv = take_snapshot_metadata(driver, snapshot, &metadata);
-        event.start.metadata = &metadata;
-    }
-    if (rv == 0) {
-        event.start.term = driver->disk_term;
-        event.start.voted_for = driver->disk_vote;
-        event.start.start_index = start;
-        event.start.entries = entries;
-        event.start.n_entries = (unsigned)n;
-        rv = driver_step(driver, &event);
-    }
-    raft_free(entries); /* The array; the batches are the log's */
-    return rv;
-}
-
-void driver_stop(struct driver *driver)
-{
-    if (driver->closing)
-        return;
-    driver->closing = true;
-    driver_reads_fail(driver, RAFT_SHUTDOWN);
-}
-
-void driver_close(struct driver *driver)
-{
-    assert(driver->reads == NULL);
-    log_cache_close(&driver->log);
-    free(driver->message_entries);
-    raft_configuration_close(&driver->configuration);
-    raft_close(&driver->raft, NULL);
 }

@@ -4,8 +4,9 @@
  * through driver_callbacks, so that several drivers can run in one process over a simulated clock,
  * disk and network. All functions belong to one thread, on which raft_io calls back too.
  *
- * Parts: driver.c (the step), send.c (messages), commit.c (applying), snapshot.c (log truncation),
- * read_index.c (linearizable reads), membership.c (changes of the configuration).
+ * Parts: driver.c (the step), driver_start.c (start and stop), send.c (messages), commit.c
+ * (applying), snapshot.c (log truncation), read_index.c (linearizable reads), membership.c (changes
+ * of the configuration).
  */
 #ifndef TIERKV_RAFT_DRIVER_H
 #define TIERKV_RAFT_DRIVER_H
@@ -33,6 +34,12 @@ struct driver_callbacks {
     bool (*apply_ready)(void *context);
     /* Role or term changed. */
     void (*state_changed)(void *context);
+    /* The log must not grow now: entries of the leader are not taken. */
+    bool (*log_full)(void *context);
+    /* At the start: whether the contents of the snapshot on disk are known and fit the state. If
+     * not, error_text says why. */
+    bool (*manifest_fits)(void *context, const void *manifest, size_t bytes, raft_index index,
+                          char *error_text, size_t error_text_size);
     /* The leader has a snapshot for us: our log is too old to be continued. */
     void (*snapshot_offered)(void *context, raft_index index);
     /* A peer needs entries that the log no longer has. */
@@ -44,6 +51,7 @@ struct driver_callbacks {
 struct driver_peer {
     raft_id id;
     size_t queued_bytes;  /* Payload handed to the backend and not yet sent */
+    size_t queued;        /* Messages, likewise */
     uint64_t nonce_acked; /* Newest read round that the peer has confirmed */
     uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
     bool too_far_behind;
@@ -72,11 +80,12 @@ struct driver {
     raft_index applied;        /* Handed to callbacks.apply, or in the state when we started */
     raft_index committed_seen; /* Configurations up to here were reported to the core */
     raft_index snapshot_index; /* Of the newest snapshot on disk */
-    raft_index election_index; /* Last index when we became leader */
+    raft_index election_index; /* First entry of our term as leader; before it nothing is served */
     raft_index configuration_index;
     struct raft_configuration configuration; /* As of committed_seen */
     uint64_t timer_ms;                       /* Armed for; 0: not */
     uint64_t last_timeout_ms;
+    bool barrier_due; /* Leader, and no entry of the term exists yet */
     bool committing;
     bool closing;
     bool failed;
@@ -106,15 +115,16 @@ struct driver_options {
 /* The backend is initialised by the caller after driver_init, with raft.address as its address. */
 int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
                 const struct driver_callbacks *callbacks, void *context);
-/* Loads from the backend and starts the core. 0, or a RAFT_ code. */
-int driver_start(struct driver *driver);
+/* Loads from the backend and starts the core. -1: error_text says why not. */
+int driver_start(struct driver *driver, char *error_text, size_t error_text_size);
 /* No step from now on; reads under way are answered with RAFT_SHUTDOWN. The backend is then to be
  * closed, and after it driver_close frees. */
 void driver_stop(struct driver *driver);
 void driver_close(struct driver *driver);
 
 void driver_timeout(struct driver *driver);
-/* Reports what was persisted; to be called once per loop iteration. */
+/* Reports what was persisted, and gives a new leader the first entry of its term; to be called
+ * once per loop iteration. */
 void driver_flush(struct driver *driver);
 /* Applies what is committed; at most some entries a call. True: there is more. */
 bool driver_resume(struct driver *driver);

@@ -1,6 +1,7 @@
-/* The replica's insides, shared by its parts: replica.c (start, stop, the loop), propose.c (writes
- * into entries and back), join.c (making nodes voters), view.c (what others may see),
- * truncate.c (keeping the log short). Everything is the raft loop's but for what is marked. */
+/* The replica's insides, shared by its parts: replica.c (start, stop), loop.c (what its thread
+ * runs), propose.c (writes into entries and back), join.c (making nodes voters), view.c (what
+ * others may see), truncate.c (keeping the log short). Everything is the raft loop's but for what
+ * is marked. */
 #ifndef TIERKV_RAFT_REPLICA_PRIVATE_H
 #define TIERKV_RAFT_REPLICA_PRIVATE_H
 
@@ -40,7 +41,19 @@ struct replica_returns {
     size_t n;
 };
 
+/* How far a start came; a failure takes down what each stage opened. */
+enum replica_stage {
+    REPLICA_STAGE_NONE,
+    REPLICA_STAGE_LOOP,      /* uv_loop_init */
+    REPLICA_STAGE_HANDLES,   /* replica_loop_open */
+    REPLICA_STAGE_TRANSPORT, /* transport_open */
+    REPLICA_STAGE_BACKEND,   /* raft_uv_init */
+    REPLICA_STAGE_DRIVER,    /* driver_init */
+    REPLICA_STAGE_RUNNING,   /* raft_io.init: from here on raft_io.close takes everything down */
+};
+
 struct replica {
+    enum replica_stage stage;
     struct replica_options options; /* Its texts are copies */
     struct identity identity;
     struct tiers *tiers;
@@ -86,6 +99,7 @@ struct replica {
     bool caught_up;
     bool too_far_behind;
     uint64_t disk_checked_ms;
+    uint64_t refusal_logged_ms;
     uint64_t entries_appended;
     uint64_t batches_appended;
 
@@ -100,6 +114,24 @@ void replica_return(struct replica *replica, struct replica_operation *operation
 void replica_returns_flush(struct replica *replica);
 /* What a request that needs the leader gets here. */
 int replica_not_leader_status(struct replica *replica);
+
+/* loop.c */
+extern const struct driver_callbacks replica_loop_driver_callbacks;
+/* The handles that the loop itself needs; replica_loop_close closes them, the loop then ends. 0, or
+ * a UV_ code and nothing stays open. */
+int replica_loop_open(struct replica *replica);
+void replica_loop_close(struct replica *replica);
+/* Of the raft_io. */
+void replica_loop_received(struct raft_io *io, struct raft_message *message);
+void replica_loop_tick(struct raft_io *io);
+void replica_loop_io_closed(struct raft_io *io);
+/* The thread. */
+void *replica_loop_run(void *replica);
+
+/* admission.c */
+extern const struct transport_callbacks admission_callbacks;
+/* Remembers durably, if the node is in no cluster yet. */
+void admission_adopt_cluster(struct replica *replica, uint64_t cluster_id);
 
 /* propose.c */
 void propose_take(struct replica *replica, struct replica_operation *operation);
@@ -128,5 +160,8 @@ void view_refresh(struct replica *replica);
 
 /* truncate.c */
 void truncate_log_if_long(struct replica *replica);
+/* Is this the manifest of a snapshot at that index, of that cluster? */
+bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
+                             char *error_text, size_t error_text_size);
 
 #endif

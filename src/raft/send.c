@@ -9,7 +9,9 @@
 /* Larger messages delay the heartbeats behind them. */
 #define MESSAGE_BYTES_MAX (1u << 20)
 /* A peer that does not drain its socket gets heartbeats only, until it does. */
-#define QUEUED_BYTES_MAX     (16u << 20)
+#define QUEUED_BYTES_MAX (16u << 20)
+/* Nor does a peer that takes nothing at all keep more small messages waiting than this. */
+#define QUEUED_MAX           1024
 #define ENTRY_OVERHEAD_BYTES 64
 #define SNAPSHOT_OFFER_MS    30000
 
@@ -28,14 +30,19 @@ struct send_request {
     struct log_batch *batches[];
 };
 
-static struct send_request *send_request_new(struct driver *driver, raft_id peer, size_t n_batches)
+/* NULL: out of memory, or the peer has too many messages waiting. */
+static struct send_request *send_request_new(struct driver *driver, raft_id id, size_t n_batches)
 {
-    struct send_request *send = calloc(1, sizeof *send + n_batches * sizeof(struct log_batch *));
+    struct driver_peer *peer = driver_peer(driver, id);
+    struct send_request *send = NULL;
 
+    if (peer != NULL && peer->queued < QUEUED_MAX)
+        send = calloc(1, sizeof *send + n_batches * sizeof(struct log_batch *));
     if (send == NULL)
         return NULL;
+    peer->queued++;
     send->driver = driver;
-    send->peer = peer;
+    send->peer = id;
     send->request.data = send->get.data = send;
     raft_configuration_init(&send->configuration);
     return send;
@@ -43,11 +50,12 @@ static struct send_request *send_request_new(struct driver *driver, raft_id peer
 
 static void send_request_free(struct send_request *send)
 {
-    if (send->bytes > 0) {
-        struct driver_peer *peer = driver_peer(send->driver, send->peer);
-        if (peer != NULL)
-            peer->queued_bytes -= send->bytes;
-    }
+    /* Its place is kept as long as something is queued. */
+    struct driver_peer *peer = driver_peer(send->driver, send->peer);
+
+    assert(peer != NULL && peer->queued > 0 && peer->queued_bytes >= send->bytes);
+    peer->queued--;
+    peer->queued_bytes -= send->bytes;
     for (size_t i = 0; i < send->n_batches; i++)
         log_batch_release(send->batches[i]);
     raft_configuration_close(&send->configuration);

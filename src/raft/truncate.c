@@ -3,9 +3,8 @@
  * log_cache_bytes stays, for followers that were away for a while. */
 #include "raft/replica_private.h"
 
-#include "log.h"
-
 #include <endian.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MANIFEST_MAGIC   0x4d564b54u /* "TKVM" */
@@ -18,6 +17,34 @@ struct manifest {
     uint64_t cluster_id;
     uint64_t index;
 };
+
+bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
+                             char *error_text, size_t error_text_size)
+{
+    struct manifest manifest;
+
+    if (n < sizeof manifest)
+        goto damaged;
+    memcpy(&manifest, bytes, sizeof manifest);
+    if (le32toh(manifest.magic) != MANIFEST_MAGIC)
+        goto damaged;
+    if (le32toh(manifest.version) != MANIFEST_VERSION) {
+        snprintf(error_text, error_text_size,
+                 "the log's snapshot has version %u, which is not known",
+                 le32toh(manifest.version));
+        return false;
+    }
+    if (le64toh(manifest.index) != index)
+        goto damaged;
+    if (le64toh(manifest.cluster_id) != cluster_id) {
+        snprintf(error_text, error_text_size, "the log and the state belong to different clusters");
+        return false;
+    }
+    return true;
+damaged:
+    snprintf(error_text, error_text_size, "the log's snapshot is damaged");
+    return false;
+}
 
 /* Entries before `index` that fit into the bytes to keep; at least 1. */
 static unsigned trailing_entries(const struct log_cache *log, raft_index index, size_t keep_bytes)

@@ -1,0 +1,69 @@
+/* Which peers this node speaks with, and which cluster it belongs to.
+ *
+ * A node that has no cluster yet joins the first one whose member calls it by name, and remembers
+ * it before the connection is taken. From then on connections of other clusters are refused: a data
+ * directory that was moved, or an address that was reused, must not mix two logs. */
+#include "raft/replica_private.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define REFUSAL_LOG_MS 1000
+
+void admission_adopt_cluster(struct replica *replica, uint64_t cluster_id)
+{
+    if (replica->identity.cluster_id != 0 || cluster_id == 0)
+        return;
+    replica->identity.cluster_id = cluster_id;
+    if (identity_store(replica->options.identity_path, &replica->identity) != 0)
+        driver_fail(&replica->driver, "%s: %s", replica->options.identity_path, strerror(errno));
+}
+
+static const char *refusal_of(const struct replica *replica, const struct preamble *preamble)
+{
+    const struct identity *own = &replica->identity;
+
+    if (preamble->destination != own->raft_id)
+        return "it is meant for another node";
+    if (preamble->incarnation != 0 && preamble->incarnation != own->incarnation)
+        return "it expects another incarnation of this node's directory";
+    if (preamble->cluster_id == 0)
+        return "it names no cluster";
+    if (own->cluster_id != 0 && own->cluster_id != preamble->cluster_id)
+        return "it belongs to another cluster";
+    /* Just bootstrapped, and the id of its own cluster not yet committed. */
+    if (own->cluster_id == 0 && replica->driver.raft.configuration.n > 0)
+        return "this node is about to form a cluster of its own";
+    return NULL;
+}
+
+static bool admit(void *context, const struct preamble *preamble)
+{
+    struct replica *replica = context;
+    const char *refusal = refusal_of(replica, preamble);
+    uint64_t now = replica_now_ms(replica);
+
+    if (refusal == NULL) {
+        admission_adopt_cluster(replica, preamble->cluster_id);
+        return !atomic_load(&replica->stopped) && !replica->driver.closing;
+    }
+    /* It will try again soon, and others too. */
+    if (now - replica->refusal_logged_ms >= REFUSAL_LOG_MS || replica->refusal_logged_ms == 0)
+        log_warning("peer connection refused", LOG_TEXT("reason", refusal),
+                    LOG_TEXT("peer", preamble->address), LOG_HEX("raft_id", preamble->source));
+    replica->refusal_logged_ms = now;
+    return false;
+}
+
+static void introduce(void *context, raft_id destination, struct preamble *preamble)
+{
+    struct replica *replica = context;
+    const struct command_member *member = command_member_find(replica->state, destination);
+
+    preamble->cluster_id = replica->identity.cluster_id;
+    preamble->incarnation = member != NULL ? member->incarnation : 0;
+}
+
+const struct transport_callbacks admission_callbacks = {.admit = admit, .introduce = introduce};

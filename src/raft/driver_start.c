@@ -1,0 +1,183 @@
+/* Start and stop of the driver: loads the log, checks that it belongs to the state, starts the
+ * core. */
+#include "raft/driver.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INFLIGHT_ENTRIES_MAX        65536
+#define CATCH_UP_ROUND_MS_MAX       30000
+#define INSTALL_SNAPSHOT_TIMEOUT_MS 30000
+
+int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
+                const struct driver_callbacks *callbacks, void *context)
+{
+    struct raft *raft = &driver->raft;
+    int rv;
+
+    memset(driver, 0, sizeof *driver);
+    driver->io = io;
+    driver->callbacks = callbacks;
+    driver->context = context;
+    driver->applied = options->applied;
+    driver->reads_end = &driver->reads;
+    log_cache_open(&driver->log, 1);
+    raft_configuration_init(&driver->configuration);
+    rv = raft_init(raft, NULL, NULL, options->id, options->address);
+    if (rv != 0)
+        return rv;
+    raft->tracer = NULL; /* Else each message is formatted although nobody listens */
+    raft_seed(raft, options->seed);
+    raft_set_pre_vote(raft, true);
+    raft_set_election_timeout(raft, options->election_timeout_ms);
+    raft_set_heartbeat_timeout(raft, options->heartbeat_ms);
+    raft_set_max_inflight_entries(raft, INFLIGHT_ENTRIES_MAX);
+    raft_set_max_catch_up_round_duration(raft, CATCH_UP_ROUND_MS_MAX);
+    raft_set_install_snapshot_timeout(raft, INSTALL_SNAPSHOT_TIMEOUT_MS);
+    return 0;
+}
+
+static int cache_loaded(struct driver *driver, raft_index start, struct raft_entry *entries,
+                        size_t n)
+{
+    struct log_batch *batch = NULL;
+    int rv = 0;
+
+    log_cache_open(&driver->log, start);
+    rv = log_cache_reserve(&driver->log, n);
+    for (size_t i = 0; i < n && rv == 0; i++) {
+        if (batch == NULL || batch->base != entries[i].batch) {
+            if (batch != NULL)
+                log_batch_release(batch);
+            batch = log_batch_new(entries[i].batch);
+            if (batch == NULL)
+                return RAFT_NOMEM;
+        }
+        log_cache_push(&driver->log, &entries[i], batch);
+    }
+    if (batch != NULL)
+        log_batch_release(batch);
+    return rv;
+}
+
+static void snapshot_release(struct raft_snapshot *snapshot)
+{
+    for (unsigned i = 0; i < snapshot->n_bufs; i++)
+        raft_free(snapshot->bufs[i].base);
+    raft_free(snapshot->bufs);
+    raft_free(snapshot);
+}
+
+/* What is on disk must belong together: the entries that the snapshot stands for have to be in the
+ * state, and a state must not meet a log that knows nothing of it. */
+static int check_loaded(const struct driver *driver, const struct raft_snapshot *snapshot,
+                        char *error_text, size_t error_text_size)
+{
+    if (snapshot == NULL && driver->disk_term == 0 && driver->applied > 0) {
+        snprintf(error_text, error_text_size,
+                 "the state is at index %llu, but there is no log: it was removed or replaced",
+                 driver->applied);
+        return -1;
+    }
+    if (snapshot == NULL)
+        return 0;
+    if (driver->applied < snapshot->index) {
+        snprintf(error_text, error_text_size,
+                 "the log begins after index %llu, but the state is at %llu only: it was removed "
+                 "or replaced",
+                 snapshot->index, driver->applied);
+        return -1;
+    }
+    if (snapshot->n_bufs != 1) {
+        snprintf(error_text, error_text_size, "the snapshot of the log is damaged");
+        return -1;
+    }
+    return driver->callbacks->manifest_fits(driver->context, snapshot->bufs[0].base,
+                                            snapshot->bufs[0].len, snapshot->index, error_text,
+                                            error_text_size)
+               ? 0
+               : -1;
+}
+
+/* The core takes the snapshot's configuration with the metadata; the rest is freed. */
+static int take_snapshot_metadata(struct driver *driver, struct raft_snapshot *snapshot,
+                                  struct raft_snapshot_metadata *ret_metadata)
+{
+    int rv = driver_configuration_copy(&snapshot->configuration, &driver->configuration);
+
+    if (rv != 0) {
+        raft_configuration_close(&snapshot->configuration);
+        snapshot_release(snapshot);
+        return rv;
+    }
+    *ret_metadata =
+        (struct raft_snapshot_metadata){.index = snapshot->index,
+                                        .term = snapshot->term,
+                                        .configuration = snapshot->configuration,
+                                        .configuration_index = snapshot->configuration_index};
+    driver->configuration_index = snapshot->configuration_index;
+    driver->snapshot_index = driver->committed_seen = snapshot->index;
+    snapshot_release(snapshot);
+    return 0;
+}
+
+int driver_start(struct driver *driver, char *error_text, size_t error_text_size)
+{
+    struct raft_snapshot *snapshot = NULL;
+    struct raft_snapshot_metadata metadata;
+    struct raft_entry *entries = NULL;
+    struct raft_event event = {.type = RAFT_START};
+    raft_index start;
+    size_t n;
+    int rv = driver->io->load(driver->io, &driver->disk_term, &driver->disk_vote, &snapshot, &start,
+                              &entries, &n);
+
+    if (rv != 0) {
+        snprintf(error_text, error_text_size, "%s (%s)", raft_strerror(rv), driver->io->errmsg);
+        return -1;
+    }
+    rv = cache_loaded(driver, start, entries, n);
+    if (rv == 0 && check_loaded(driver, snapshot, error_text, error_text_size) != 0) {
+        if (snapshot != NULL) {
+            raft_configuration_close(&snapshot->configuration);
+            snapshot_release(snapshot);
+        }
+        raft_free(entries);
+        return -1;
+    }
+    if (rv == 0 && snapshot != NULL) {
+        rv = take_snapshot_metadata(driver, snapshot, &metadata);
+        event.start.metadata = &metadata;
+    }
+    if (rv == 0) {
+        event.start.term = driver->disk_term;
+        event.start.voted_for = driver->disk_vote;
+        event.start.start_index = start;
+        event.start.entries = entries;
+        event.start.n_entries = (unsigned)n;
+        rv = driver_step(driver, &event);
+    }
+    raft_free(entries); /* The array; the batches are the log's */
+    if (rv != 0)
+        snprintf(error_text, error_text_size, "%s", raft_strerror(rv));
+    return rv == 0 ? 0 : -1;
+}
+
+void driver_stop(struct driver *driver)
+{
+    if (driver->closing)
+        return;
+    driver->closing = true;
+    driver_reads_fail(driver, RAFT_SHUTDOWN);
+}
+
+void driver_close(struct driver *driver)
+{
+    assert(driver->reads == NULL);
+    log_cache_close(&driver->log);
+    free(driver->message_entries);
+    raft_configuration_close(&driver->configuration);
+    raft_close(&driver->raft, NULL);
+}
