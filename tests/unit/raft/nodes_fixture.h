@@ -1,0 +1,300 @@
+/* Replicas in one process: threads, real backends in temporary folders, loopback connections. */
+#ifndef TIERKV_TESTS_RAFT_NODES_FIXTURE_H
+#define TIERKV_TESTS_RAFT_NODES_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/temp_folder.h"
+#include "raft/replica.h"
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NODES       3
+#define WAIT_MS_MAX 20000
+
+struct node {
+    struct tiers *tiers;
+    _Atomic(struct replica *) replica;
+    struct inbox *reply;
+    char raft_address[64];
+    char http_address[64];
+    char name[16];
+    char directory[TEMP_FOLDER_PATH_BYTES + 16];
+};
+
+struct fixture {
+    char directory[TEMP_FOLDER_PATH_BYTES];
+    struct node nodes[NODES];
+};
+
+static inline uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static inline int free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static inline void on_durable(void *context, uint64_t index)
+{
+    struct replica *replica = ((struct node *)context)->replica;
+    if (replica != NULL)
+        replica_on_durable(replica, index);
+}
+
+static inline void on_ready(void *context)
+{
+    struct replica *replica = ((struct node *)context)->replica;
+    if (replica != NULL)
+        replica_on_tiers_ready(replica);
+}
+
+static inline void on_failed(void *context, const char *reason)
+{
+    (void)context;
+    fprintf(stderr, "replica failed: %s\n", reason);
+}
+
+static inline void tiers_start(struct node *node)
+{
+    struct tiers_options tiers;
+    char warm[TEMP_FOLDER_PATH_BYTES + 32], cold[TEMP_FOLDER_PATH_BYTES + 32], error[512];
+
+    snprintf(warm, sizeof warm, "%s/warm", node->directory);
+    snprintf(cold, sizeof cold, "%s/cold", node->directory);
+    mkdir(node->directory, 0700);
+    tiers_options_init(&tiers);
+    tiers.warm_dir = warm;
+    tiers.cold_dir = cold;
+    tiers.hot_bytes = 8 << 20;
+    tiers.warm_bytes = 64 << 20;
+    tiers.warm_map_bytes = 1ull << 30;
+    tiers.flush_interval_ms = 50;
+    tiers.context = node;
+    tiers.on_durable = on_durable;
+    tiers.on_ready = on_ready;
+    if (tiers_open(&tiers, &node->tiers, error, sizeof error) != 0)
+        fail_msg("tiers: %s", error);
+}
+
+/* 0, or -1 with the reason; the tiers are closed again then. */
+static inline int node_try_start(struct node *node, bool bootstrap, char *error, size_t error_size)
+{
+    char raft[TEMP_FOLDER_PATH_BYTES + 32], identity[TEMP_FOLDER_PATH_BYTES + 32];
+    struct replica *replica = NULL;
+
+    tiers_start(node);
+    snprintf(raft, sizeof raft, "%s/raft", node->directory);
+    snprintf(identity, sizeof identity, "%s/node", node->directory);
+    mkdir(raft, 0700);
+    struct replica_options options = {.directory = raft,
+                                      .identity_path = identity,
+                                      .name = node->name,
+                                      .raft_address = node->raft_address,
+                                      .raft_listen = node->raft_address,
+                                      .http_address = node->http_address,
+                                      .bootstrap = bootstrap,
+                                      .election_timeout_ms = 300,
+                                      .heartbeat_ms = 50,
+                                      .operations_max = 1024,
+                                      .operations_bytes_max = 16 << 20,
+                                      .entry_bytes_max = 1 << 20,
+                                      .entries_in_flight_max = 8,
+                                      .log_cache_bytes = 1 << 20,
+                                      .tiers = node->tiers,
+                                      .on_failed = on_failed,
+                                      .context = node};
+    if (replica_start(&options, &replica, error, error_size) != 0) {
+        assert_int_equal(tiers_close(node->tiers), 0);
+        return -1;
+    }
+    node->replica = replica;
+    return 0;
+}
+
+static inline void node_start(struct node *node, bool bootstrap)
+{
+    char error[512];
+    if (node_try_start(node, bootstrap, error, sizeof error) != 0)
+        fail_msg("replica: %s", error);
+}
+
+static inline void node_stop(struct node *node)
+{
+    struct replica *replica = node->replica;
+    if (replica == NULL)
+        return;
+    replica_stop(replica);
+    node->replica = NULL;
+    assert_int_equal(tiers_close(node->tiers), 0);
+}
+
+static inline int setup(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    char directory[TEMP_FOLDER_PATH_BYTES];
+    assert_non_null(fixture);
+    temp_folder_make(directory);
+    memcpy(fixture->directory, directory, sizeof directory);
+    for (int i = 0; i < NODES; i++) {
+        struct node *node = &fixture->nodes[i];
+        snprintf(node->name, sizeof node->name, "node%d", i + 1);
+        snprintf(node->directory, sizeof node->directory, "%s/node%d", directory, i + 1);
+        snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", free_port());
+        snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", free_port());
+        node->reply = inbox_new(4096);
+        assert_non_null(node->reply);
+    }
+    *state = fixture;
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int i = 0; i < NODES; i++) {
+        node_stop(&fixture->nodes[i]);
+        inbox_free(fixture->nodes[i].reply);
+    }
+    temp_folder_remove(fixture->directory);
+    free(fixture);
+    return 0;
+}
+
+/* Submits and waits; the status. The caller frees the operation. */
+static inline int submit(struct node *node, struct replica_operation *operation)
+{
+    struct pollfd poll_fd = {.fd = inbox_fd(node->reply), .events = POLLIN};
+    int rv;
+    operation->reply = node->reply;
+    rv = replica_submit(node->replica, operation);
+    if (rv != 0)
+        return rv;
+    for (;;) {
+        struct inbox_item *item = inbox_take(node->reply);
+        if (item != NULL) {
+            assert_ptr_equal(item, operation);
+            assert_null(item->next);
+            return operation->status;
+        }
+        assert_int_equal(poll(&poll_fd, 1, WAIT_MS_MAX * 3), 1);
+    }
+}
+
+static inline int put(struct node *node, const char *key, const char *value)
+{
+    struct replica_put one = {key, strlen(key), value, strlen(value)};
+    struct replica_operation *operation = replica_put_new(&one, 1);
+    int rv = submit(node, operation);
+    replica_operation_free(operation);
+    return rv;
+}
+
+static inline int read_index(struct node *node)
+{
+    struct replica_operation *operation = replica_read_index_new();
+    int rv = submit(node, operation);
+    replica_operation_free(operation);
+    return rv;
+}
+
+static inline int join_as(struct node *leader, const struct replica_join *request)
+{
+    struct replica_operation *operation = replica_join_new(request);
+    int rv;
+    assert_non_null(operation);
+    rv = submit(leader, operation);
+    replica_operation_free(operation);
+    return rv;
+}
+
+static inline struct replica_join join_request(const struct node *node)
+{
+    struct replica_join request = {.incarnation = replica_incarnation(node->replica)};
+    snprintf(request.name, sizeof request.name, "%s", node->name);
+    snprintf(request.http_address, sizeof request.http_address, "%s", node->http_address);
+    snprintf(request.raft_address, sizeof request.raft_address, "%s", node->raft_address);
+    return request;
+}
+
+static inline int join(struct node *leader, struct node *node)
+{
+    struct replica_join request = join_request(node);
+    return join_as(leader, &request);
+}
+
+static inline struct node *wait_for_leader(struct fixture *fixture)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    while (now_ms() < end) {
+        for (int i = 0; i < NODES; i++)
+            if (fixture->nodes[i].replica != NULL && replica_is_leader(fixture->nodes[i].replica))
+                return &fixture->nodes[i];
+        usleep(2000);
+    }
+    fail_msg("no leader");
+    return NULL;
+}
+
+static inline void wait_for_agreement(struct fixture *fixture)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    while (now_ms() < end) {
+        struct tiers_position first = {0}, other;
+        bool equal = true, have = false;
+        for (int i = 0; i < NODES; i++) {
+            if (fixture->nodes[i].replica == NULL)
+                continue;
+            tiers_position_applied(fixture->nodes[i].tiers, &other);
+            if (!have) {
+                first = other;
+                have = true;
+            } else if (other.index == first.index) {
+                assert_true(other.state_hash == first.state_hash);
+                assert_true(other.revision == first.revision);
+            } else {
+                equal = false;
+            }
+        }
+        if (equal)
+            return;
+        usleep(2000);
+    }
+    fail_msg("the nodes do not reach the same index");
+}
+
+static inline void three_nodes(struct fixture *fixture)
+{
+    node_start(&fixture->nodes[0], true);
+    struct node *leader = wait_for_leader(fixture);
+    for (int i = 1; i < NODES; i++) {
+        node_start(&fixture->nodes[i], false);
+        assert_int_equal(join(leader, &fixture->nodes[i]), 0);
+    }
+}
+
+#endif
