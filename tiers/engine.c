@@ -274,6 +274,11 @@ bool tiers_apply_ready(struct tiers *tiers)
     return engine_ready(tiers) || mover_ready_or_notify(tiers->mover);
 }
 
+bool tiers_no_space(const struct tiers *tiers)
+{
+    return atomic_load(&tiers->no_space);
+}
+
 /* ---- Positions and flush ---- */
 
 int engine_freeze(struct tiers *tiers, bool force)

@@ -173,6 +173,9 @@ int tiers_lookup_meta(struct tiers *tiers, enum tiers_space space, const void *k
  * Applying nevertheless is safe, only costs memory. Any thread. */
 bool tiers_apply_ready(struct tiers *tiers);
 
+/* Whether that is because the last flush found the disk or the map full. Any thread. */
+bool tiers_no_space(const struct tiers *tiers);
+
 /* ------------------------------------------------------------------------------- position, flush
  */
 

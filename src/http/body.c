@@ -49,17 +49,18 @@ static bool add_put(struct body_puts *puts, const char *key, json_t *value, size
                     struct body_error *ret_error)
 {
     size_t key_len = strlen(key);
+    int shown_len = (int)body_utf8_prefix(key, key_len < 100 ? key_len : 100);
 
     if (key_len == 0 || key_len > TIERS_KEY_BYTES_MAX)
         return refuse(ret_error, 400, "invalid_key", "a key has %zu bytes; 1 to %d are allowed",
                       key_len, TIERS_KEY_BYTES_MAX);
     if (!json_is_string(value))
-        return refuse(ret_error, 400, "invalid_value",
-                      "the value of key \"%.100s\" is not a string", key);
+        return refuse(ret_error, 400, "invalid_value", "the value of key \"%.*s\" is not a string",
+                      shown_len, key);
     if (json_string_length(value) > value_bytes_max)
         return refuse(ret_error, 413, "value_too_large",
-                      "the value of key \"%.100s\" has %zu bytes; at most %zu are allowed", key,
-                      json_string_length(value), value_bytes_max);
+                      "the value of key \"%.*s\" has %zu bytes; at most %zu are allowed", shown_len,
+                      key, json_string_length(value), value_bytes_max);
     puts->puts[puts->n++] = (struct replica_put){.key = key,
                                                  .key_len = key_len,
                                                  .value = json_string_value(value),
@@ -150,11 +151,12 @@ bool body_join_parse(const char *bytes, size_t n, struct replica_join *ret_join,
     incarnation = json_object_get(object, "incarnation");
     if (ok && incarnation != NULL) {
         const char *text = json_string_value(incarnation);
-        char *end = NULL;
-        if (text != NULL)
-            join.incarnation = strtoull(text, &end, 16);
-        if (text == NULL || *text == '\0' || *end != '\0')
-            ok = refuse(ret_error, 400, "invalid_body", "\"incarnation\" must be hexadecimal text");
+        size_t digits = text != NULL ? strspn(text, "0123456789abcdefABCDEF") : 0;
+        if (digits == 0 || digits > 16 || digits != json_string_length(incarnation))
+            ok = refuse(ret_error, 400, "invalid_body",
+                        "\"incarnation\" must be a text of 1 to 16 hexadecimal digits");
+        else
+            join.incarnation = strtoull(text, NULL, 16);
     }
     json_decref(object);
     if (ok)
@@ -196,17 +198,22 @@ static size_t sequence_length(const unsigned char *at, size_t left)
     return n;
 }
 
-bool body_is_utf8(const char *bytes, size_t n)
+size_t body_utf8_prefix(const char *bytes, size_t n)
 {
-    const unsigned char *at = (const unsigned char *)bytes, *end = at + n;
+    const unsigned char *begin = (const unsigned char *)bytes, *at = begin, *end = at + n;
 
     while (at < end) {
         size_t length = sequence_length(at, (size_t)(end - at));
         if (length == 0)
-            return false;
+            break;
         at += length;
     }
-    return true;
+    return (size_t)(at - begin);
+}
+
+bool body_is_utf8(const char *bytes, size_t n)
+{
+    return body_utf8_prefix(bytes, n) == n;
 }
 
 /* The letter behind the backslash, 'u' for \u00XX, 0 for bytes that stand for themselves. */

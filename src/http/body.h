@@ -31,6 +31,8 @@ bool body_join_parse(const char *bytes, size_t n, struct replica_join *ret_join,
 
 /* Whether the bytes are well-formed UTF-8, and so can stand in a JSON string. */
 bool body_is_utf8(const char *bytes, size_t n);
+/* The length of the longest beginning that is. */
+size_t body_utf8_prefix(const char *bytes, size_t n);
 /* The bytes of a JSON string with its quotes; the input must be UTF-8. */
 size_t body_string_size(const char *bytes, size_t n);
 /* Writes exactly that many; returns the end. */

@@ -88,16 +88,17 @@ static void send_json(h2o_req_t *req, const char *key, size_t key_len,
 static void add_stale_headers(h2o_req_t *req, struct loop *loop)
 {
     struct tiers_position position;
-    struct replica_view view;
     char *text = h2o_mem_alloc_pool(&req->pool, 48);
+    uint64_t contact_ms;
     int n;
 
     tiers_position_applied(loop->server->options.tiers, &position);
-    replica_view(loop->server->options.replica, &view);
     n = snprintf(text, 24, "%" PRIu64, position.index);
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("tierkv-applied-index"), 0,
                           NULL, text, (size_t)n);
-    n = snprintf(text + 24, 24, "%" PRIu64, view.last_contact_ms);
+    if (!loop_last_contact(loop, &contact_ms))
+        return; /* It cannot say how old its state is */
+    n = snprintf(text + 24, 24, "%" PRIu64, contact_ms);
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("tierkv-last-contact-ms"), 0,
                           NULL, text + 24, (size_t)n);
 }

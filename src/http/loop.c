@@ -4,11 +4,14 @@
 #include "http/loop.h"
 
 #include "http/request.h"
+#include "log.h"
 #include "metrics.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +24,17 @@
 #define ACCEPTS_MAX 16
 /* How long a round may sleep: timeouts are late by at most this. */
 #define ROUND_MS_MAX 50
-/* After draining, what is left is closed; this bounds the wait for it. */
+/* After draining, connections get this long to send what is written and to close, before they are
+ * cut. */
 #define CLOSE_MS_MAX 1000
+/* How long idle connections are kept at a shutdown, so that clients see its announcement before
+ * they send more. */
+#define GOAWAY_MS 100
+/* How long no connection is taken when there is no descriptor or memory for one. */
+#define ACCEPT_PAUSE_MS 100
+#define ACCEPT_WARN_MS  60000
+/* How old the known last contact to the leader may be. */
+#define CONTACT_MS_MAX 5
 
 struct connection {
     struct loop *loop;
@@ -66,6 +78,24 @@ void loop_view_renew(struct loop *loop)
         (size_t)snprintf(loop->view.term, sizeof loop->view.term, "%" PRIu64, view.term);
 }
 
+bool loop_last_contact(struct loop *loop, uint64_t *ret_ms)
+{
+    uint64_t now = loop_now_ms();
+    struct replica_view view;
+
+    if (now - loop->contact.renewed_ms >= CONTACT_MS_MAX) {
+        replica_view(loop->server->options.replica, &view);
+        loop->contact.renewed_ms = now;
+        loop->contact.at_ms = now - view.last_contact_ms;
+        loop->contact.known =
+            view.role == REPLICA_LEADER || view.last_contact_ms > 0 || view.leader_id != 0;
+    }
+    loop_view_renew(loop);
+    if (loop->contact.known)
+        *ret_ms = loop->view.role == REPLICA_LEADER ? 0 : now - loop->contact.at_ms;
+    return loop->contact.known;
+}
+
 /* ---- Connections ---- */
 
 static void connection_closed(void *pointer)
@@ -82,6 +112,7 @@ static void connection_closed(void *pointer)
 static void connection_opened(struct loop *loop, h2o_socket_t *socket)
 {
     struct connection *connection = NULL;
+    unsigned int stalled_ms_max = loop->server->options.idle_timeout_ms;
     uint32_t open = atomic_fetch_add_explicit(&loop->server->connections, 1, memory_order_relaxed);
 
     if (open < loop->server->options.connections_max)
@@ -100,7 +131,24 @@ static void connection_opened(struct loop *loop, h2o_socket_t *socket)
     loop->connections = connection;
     socket->on_close.cb = connection_closed;
     socket->on_close.data = connection;
+    /* libh2o waits without end for a peer that takes no more of its answer. The kernel need not.
+     * Where the option is unknown it goes without. */
+    (void)setsockopt(h2o_socket_get_fd(socket), IPPROTO_TCP, TCP_USER_TIMEOUT, &stalled_ms_max,
+                     sizeof stalled_ms_max);
     h2o_accept(&loop->accept, socket);
+}
+
+/* Without descriptors the listener stays readable: waiting for it would only burn the processor. */
+static void accept_pause(struct loop *loop, int error)
+{
+    uint64_t now = loop_now_ms();
+
+    h2o_socket_read_stop(loop->listener);
+    loop->accept_again_ms = now + ACCEPT_PAUSE_MS;
+    if (loop->accept_warned_ms != 0 && now - loop->accept_warned_ms < ACCEPT_WARN_MS)
+        return;
+    loop->accept_warned_ms = now;
+    log_warning("connections cannot be taken at the moment", LOG_TEXT("cause", strerror(error)));
 }
 
 static void on_accept(h2o_socket_t *listener, const char *error)
@@ -111,8 +159,11 @@ static void on_accept(h2o_socket_t *listener, const char *error)
         return;
     for (int i = 0; i < ACCEPTS_MAX; i++) {
         h2o_socket_t *socket = h2o_evloop_socket_accept(listener);
-        if (socket == NULL)
+        if (socket == NULL) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                accept_pause(loop, errno);
             return;
+        }
         connection_opened(loop, socket);
     }
 }
@@ -139,7 +190,7 @@ static void on_reader(h2o_socket_t *socket, const char *error)
 /* A descriptor that someone else owns, watched by the loop. */
 static h2o_socket_t *watch(struct loop *loop, int fd, h2o_socket_cb callback)
 {
-    int copy = dup(fd);
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     h2o_socket_t *socket;
 
     if (copy < 0)
@@ -158,6 +209,11 @@ static void round_of(struct loop *loop)
     request_consistent_flush(loop);
     request_outgoing_flush(loop);
     request_expire(loop);
+    if (loop->accept_again_ms != 0 && loop_now_ms() >= loop->accept_again_ms) {
+        loop->accept_again_ms = 0;
+        if (loop->listener != NULL)
+            h2o_socket_read_start(loop->listener, on_accept);
+    }
 }
 
 static void stop_listening(struct loop *loop)
@@ -167,22 +223,52 @@ static void stop_listening(struct loop *loop)
     loop->listener = NULL;
 }
 
+static int is_under_way(h2o_req_t *req, void *unused)
+{
+    (void)unused;
+    return req->method.base != NULL; /* Set by libh2o when it hands a request over */
+}
+
+/* Whether any request waits, or its answer has not left. */
+static bool any_under_way(struct loop *loop)
+{
+    const h2o_globalconf_t *config = loop->context.globalconf;
+
+    return config->http1.callbacks.foreach_request(&loop->context, is_under_way, NULL) != 0 ||
+           config->http2.callbacks.foreach_request(&loop->context, is_under_way, NULL) != 0;
+}
+
+static void shut_down_all(struct loop *loop, int how)
+{
+    for (struct connection *connection = loop->connections; connection != NULL;
+         connection = connection->next)
+        shutdown(h2o_socket_get_fd(connection->socket), how);
+}
+
+/* Afterwards no connection is left. */
 static void drain(struct loop *loop)
 {
-    uint64_t until = atomic_load(&loop->drain_until);
+    uint64_t began = loop_now_ms(), until = atomic_load(&loop->drain_until);
 
     stop_listening(loop);
     h2o_context_request_shutdown(&loop->context);
-    while ((loop->n_waiting > 0 || loop->waiting_oldest != NULL) && loop_now_ms() < until)
+    while (loop->connections != NULL && loop_now_ms() < until &&
+           (loop_now_ms() < began + GOAWAY_MS || any_under_way(loop)))
         round_of(loop);
-    /* The last answers still have to leave; the peers then see the end of their connections. */
-    h2o_evloop_run(loop->context.loop, 0);
-    for (struct connection *connection = loop->connections; connection != NULL;
-         connection = connection->next)
-        shutdown(h2o_socket_get_fd(connection->socket), SHUT_RD);
+    request_end_all(loop);
+    h2o_evloop_run(loop->context.loop, 0); /* HTTP/2 answers are written at the end of a turn */
+    /* Connections close at the end of what their peers send, after the answer that is under way. */
+    shut_down_all(loop, SHUT_RD);
     until = loop_now_ms() + CLOSE_MS_MAX;
-    while (loop->connections != NULL && loop_now_ms() < until)
+    while (loop->connections != NULL && loop_now_ms() < until) {
         round_of(loop);
+        request_end_all(loop);
+    }
+    while (loop->connections != NULL) {
+        shut_down_all(loop, SHUT_RDWR);
+        round_of(loop);
+        request_end_all(loop);
+    }
 }
 
 static void *run(void *argument)

@@ -36,6 +36,8 @@ struct loop {
     pthread_t thread;
     bool thread_started;
     h2o_socket_t *listener;
+    uint64_t accept_again_ms;  /* 0, or when connections are taken again after a failure */
+    uint64_t accept_warned_ms; /* When that was last logged */
     h2o_socket_t *inbox_socket;
     h2o_socket_t *reader_socket;
     struct inbox *inbox; /* Replies of the replica */
@@ -57,6 +59,11 @@ struct loop {
         size_t term_len;
         enum replica_role role;
     } view;
+    struct { /* For stale reads; renewed every few milliseconds */
+        uint64_t renewed_ms;
+        uint64_t at_ms;
+        bool known;
+    } contact;
     _Atomic bool stopping;        /* Any thread */
     _Atomic uint64_t drain_until; /* Any thread: monotonic ms */
 };
@@ -65,6 +72,9 @@ uint64_t loop_now_ms(void);
 uint64_t loop_now_us(void);
 /* The view of the replica as of now. */
 void loop_view_renew(struct loop *loop);
+/* Milliseconds since the leader was last heard of: 0 on the leader, never too few. False: it was
+ * not heard of yet. */
+bool loop_last_contact(struct loop *loop, uint64_t *ret_ms);
 
 int loop_open(struct loop *loop, struct http_server *server, int listen_fd, char *error_text,
               size_t error_text_size);

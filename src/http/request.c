@@ -72,13 +72,16 @@ static void pool_disposed(void *pointer)
     request_release(request);
 }
 
+/* No further operation or read may begin. */
+static bool is_full(const struct loop *loop)
+{
+    return loop->n_waiting >= loop->server->options.requests_in_flight_max;
+}
+
 static struct request *allocate(struct loop *loop)
 {
-    struct request *request;
+    struct request *request = calloc(1, sizeof *request);
 
-    if (loop->n_waiting >= loop->server->options.requests_in_flight_max)
-        return NULL;
-    request = calloc(1, sizeof *request);
     if (request != NULL)
         request->loop = loop;
     return request;
@@ -103,12 +106,22 @@ static void too_many(h2o_req_t *req, struct loop *loop)
     respond_unavailable(req, loop, "busy", "too many requests are waiting", OUTCOME_NOT_APPLIED);
 }
 
+static void no_memory(h2o_req_t *req, struct loop *loop)
+{
+    respond_unavailable(req, loop, "out_of_memory", "out of memory", OUTCOME_NOT_APPLIED);
+}
+
 struct request *request_new(h2o_req_t *req, struct loop *loop)
 {
-    struct request *request = allocate(loop);
+    struct request *request;
 
-    if (request == NULL) {
+    if (is_full(loop)) {
         too_many(req, loop);
+        return NULL;
+    }
+    request = allocate(loop);
+    if (request == NULL) {
+        no_memory(req, loop);
         return NULL;
     }
     attach(request, req);
@@ -302,7 +315,7 @@ void request_get(h2o_req_t *req, struct loop *loop, const struct uri_query *quer
     int status;
 
     if (request == NULL) {
-        too_many(req, loop);
+        no_memory(req, loop);
         return;
     }
     request->key = key;
@@ -311,6 +324,12 @@ void request_get(h2o_req_t *req, struct loop *loop, const struct uri_query *quer
     status = read_start(request, &record);
     if (status != TIERS_PENDING) {
         key_endpoint_found(req, loop, query, head, key, key_len, status, record);
+        return;
+    }
+    /* What memory answers is answered also when all places to wait are taken. */
+    if (is_full(loop)) {
+        tiers_reader_cancel(loop->reader, &request->read);
+        too_many(req, loop);
         return;
     }
     loop->spare = NULL;
@@ -322,21 +341,33 @@ void request_get(h2o_req_t *req, struct loop *loop, const struct uri_query *quer
 
 /* ---- Timeouts ---- */
 
+static void give_up(struct request *request, const char *code, const char *message)
+{
+    respond_unavailable(request_take(request), request->loop, code, message,
+                        request->outcome_known ? OUTCOME_NOT_APPLIED : OUTCOME_UNKNOWN);
+}
+
 void request_expire(struct loop *loop)
 {
-    uint64_t now = loop_now_us();
     uint64_t limit = (uint64_t)loop->server->options.request_timeout_ms * 1000;
+    uint64_t now = loop->waiting_oldest != NULL ? loop_now_us() : 0;
     struct request *request;
 
     for (request = loop->waiting_oldest; request != NULL && now - request->began_us >= limit;
          request = loop->waiting_oldest) {
         if (request->no_timeout) {
-            /* Ended by the replica: behind the others it does not hide younger ones. */
+            /* The replica ends it. At the end of the list it does not hide younger ones. */
             unlist(request);
+            request->began_us = now;
+            list(request);
             continue;
         }
-        respond_unavailable(request_take(request), loop, "timeout",
-                            "the request was not answered in time",
-                            request->outcome_known ? OUTCOME_NOT_APPLIED : OUTCOME_UNKNOWN);
+        give_up(request, "timeout", "the request was not answered in time");
     }
+}
+
+void request_end_all(struct loop *loop)
+{
+    while (loop->waiting_oldest != NULL)
+        give_up(loop->waiting_oldest, "shutting_down", replica_strerror(REPLICA_SHUTDOWN));
 }

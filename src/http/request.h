@@ -21,7 +21,7 @@ struct request {
     bool listed;
     bool reading;       /* `read` is under way */
     bool outcome_known; /* A timeout can say that nothing was applied */
-    bool no_timeout;
+    bool no_timeout;    /* The replica has a timeout of its own for it */
     uint64_t began_us;
     struct request *older, *newer; /* In the list of those that wait */
     struct request *next;          /* In a batch of consistent reads */
@@ -63,5 +63,7 @@ void request_consistent_flush(struct loop *loop);
 /* Sends off what was submitted in this round. */
 void request_outgoing_flush(struct loop *loop);
 void request_expire(struct loop *loop);
+/* Answers 503 to all that wait. Their operations still come back. */
+void request_end_all(struct loop *loop);
 
 #endif

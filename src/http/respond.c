@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of an error; what is beyond is cut off. */
+#define MESSAGE_BYTES_MAX 255
+
 static const char *reason_of(int status)
 {
     switch (status) {
@@ -70,6 +73,12 @@ static bool is_head(const h2o_req_t *req)
     return h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
 }
 
+/* A read has no outcome that could be unknown. */
+static bool is_read(const h2o_req_t *req)
+{
+    return is_head(req) || h2o_memis(req->method.base, req->method.len, H2O_STRLIT("GET"));
+}
+
 static void send_json(h2o_req_t *req, const char *text, size_t n)
 {
     char *copy = h2o_mem_alloc_pool(&req->pool, n);
@@ -91,12 +100,14 @@ static void send_error(h2o_req_t *req, const char *code, const char *message, en
     static const char *const outcomes[] = {[OUTCOME_NONE] = "",
                                            [OUTCOME_NOT_APPLIED] = ",\"outcome\":\"not applied\"",
                                            [OUTCOME_UNKNOWN] = ",\"outcome\":\"unknown\""};
-    char text[1024], quoted[768];
-    size_t length = strnlen(message, 120);
+    char text[2048], quoted[6 * MESSAGE_BYTES_MAX + 3];
     int n;
 
+    if (is_read(req))
+        outcome = OUTCOME_NONE;
     /* A message may quote what the client sent. */
-    *body_string_write(quoted, message, body_is_utf8(message, length) ? length : 0) = '\0';
+    *body_string_write(quoted, message,
+                       body_utf8_prefix(message, strnlen(message, MESSAGE_BYTES_MAX))) = '\0';
     n = snprintf(text, sizeof text, "{\"error\":{\"code\":\"%s\",\"message\":%s%s}}\n", code,
                  quoted, outcomes[outcome]);
     send_json(req, text, (size_t)n);
@@ -126,10 +137,24 @@ void respond_not_allowed(h2o_req_t *req, struct loop *loop, const char *allow)
     send_error(req, "method_not_allowed", "the method is not allowed for this path", OUTCOME_NONE);
 }
 
+/* libh2o refuses control characters by itself, but over HTTP/2 it lets blanks through. */
+static bool can_stand_in_header(h2o_iovec_t path)
+{
+    for (size_t i = 0; i < path.len; i++)
+        if ((unsigned char)path.base[i] <= ' ' || path.base[i] == 0x7f)
+            return false;
+    return true;
+}
+
 void respond_redirect(h2o_req_t *req, struct loop *loop)
 {
     h2o_iovec_t location;
 
+    if (!can_stand_in_header(req->input.path)) {
+        respond_error(req, loop, 400, "invalid_path",
+                      "the path has bytes that must be percent-encoded", OUTCOME_NOT_APPLIED);
+        return;
+    }
     loop_view_renew(loop);
     if (loop->view.leader_len == 0 || loop->view.role == REPLICA_LEADER) {
         respond_unavailable(req, loop, "no_leader", "no leader is known at the moment",

@@ -1,6 +1,7 @@
 /* See server.h. Sets up what the loops share, and starts and stops them. */
 #include "http/cluster_endpoint.h"
 #include "http/key_endpoint.h"
+#include "http/library_errors.h"
 #include "http/loop.h"
 #include "http/respond.h"
 #include "http/status_endpoint.h"
@@ -65,15 +66,42 @@ static bool method_allowed(const h2o_req_t *req, const char *allow)
     return false;
 }
 
+/* A target in absolute form, as proxies are sent it: http://host/path. The path is what counts. */
+static void to_origin_form(h2o_req_t *req)
+{
+    const char *base = req->path.base, *authority, *end = base + req->path.len;
+    size_t scheme_len = req->path.len >= 7 && h2o_lcstris(base, 7, H2O_STRLIT("http://"))    ? 7
+                        : req->path.len >= 8 && h2o_lcstris(base, 8, H2O_STRLIT("https://")) ? 8
+                                                                                             : 0;
+    const char *path;
+
+    if (scheme_len == 0)
+        return;
+    authority = base + scheme_len;
+    path = memchr(authority, '/', (size_t)(end - authority));
+    if (path == NULL)
+        return;
+    if (req->query_at != SIZE_MAX) {
+        if (req->query_at < (size_t)(path - base))
+            return;
+        req->query_at -= (size_t)(path - base);
+    }
+    req->path = req->input.path = h2o_iovec_init(path, (size_t)(end - path));
+}
+
 /* The path is taken as it was sent: dots and double slashes are bytes of a key like others. */
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
     struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, context, req->conn->ctx);
-    size_t length = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
-    const char *path = req->path.base;
+    const char *path;
+    size_t length;
 
     (void)handler;
     count_method(req);
+    if (req->path.len == 0 || req->path.base[0] != '/')
+        to_origin_form(req);
+    path = req->path.base;
+    length = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
     if (length >= 4 && memcmp(path, "/key", 4) == 0 && (length == 4 || path[4] == '/')) {
         key_endpoint(req, loop, path + 4, length - 4);
         return 0;
@@ -149,18 +177,29 @@ static struct addrinfo *resolve(const char *listen, char *error_text, size_t err
     return rv == 0 ? found : NULL;
 }
 
+static uint16_t port_wanted(const struct addrinfo *address)
+{
+    return ntohs(address->ai_family == AF_INET6
+                     ? ((struct sockaddr_in6 *)address->ai_addr)->sin6_port
+                     : ((struct sockaddr_in *)address->ai_addr)->sin_port);
+}
+
 static int open_loops(struct http_server *server, char *error_text, size_t error_text_size)
 {
-    struct addrinfo *address = resolve(server->options.listen, error_text, error_text_size);
+    struct addrinfo *found = resolve(server->options.listen, error_text, error_text_size);
+    const struct addrinfo *address = found;
     int rv = -1;
 
     if (address == NULL)
         return -1;
-    server->port =
-        ntohs(address->ai_family == AF_INET6 ? ((struct sockaddr_in6 *)address->ai_addr)->sin6_port
-                                             : ((struct sockaddr_in *)address->ai_addr)->sin_port);
+    server->port = port_wanted(address);
     while (server->n_loops < server->options.loops) {
         int fd = listen_on(address, server->port);
+        /* A name may stand for addresses that this machine does not have. */
+        if (fd < 0 && errno == EADDRNOTAVAIL && server->n_loops == 0 && address->ai_next != NULL) {
+            address = address->ai_next;
+            continue;
+        }
         if (fd < 0) {
             snprintf(error_text, error_text_size, "http_listen %s: %s", server->options.listen,
                      strerror(errno));
@@ -174,7 +213,7 @@ static int open_loops(struct http_server *server, char *error_text, size_t error
     }
     rv = 0;
 out:
-    freeaddrinfo(address);
+    freeaddrinfo(found);
     return rv;
 }
 
@@ -200,6 +239,7 @@ static void configure(struct http_server *server)
     host = h2o_config_register_host(config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
     handler = h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof *handler);
     handler->on_req = on_request;
+    library_errors_as_json(&host->fallback_path);
 }
 
 static void server_free(struct http_server *server)

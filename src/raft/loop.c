@@ -386,6 +386,8 @@ static void on_housekeeping(uv_timer_t *timer)
     if (replica->driver.closing || replica->driver.failed)
         return;
     check_disk(replica);
+    if (tiers_no_space(replica->tiers))
+        propose_refuse(replica, REPLICA_NO_SPACE); /* They could not be applied */
     truncate_log_if_long(replica);
     view_publish(replica);
 }

@@ -294,7 +294,8 @@ int replica_admit(struct replica *replica, const struct replica_operation *opera
         return REPLICA_STOPPED;
     if (atomic_load_explicit(&replica->stopping, memory_order_relaxed))
         return REPLICA_SHUTDOWN;
-    if (write && atomic_load_explicit(&replica->no_space, memory_order_relaxed))
+    if (write && (atomic_load_explicit(&replica->no_space, memory_order_relaxed) ||
+                  tiers_no_space(replica->tiers)))
         return REPLICA_NO_SPACE;
     if (atomic_fetch_add(&replica->waiting_n, 1) >= replica->options.operations_max) {
         atomic_fetch_sub(&replica->waiting_n, 1);
