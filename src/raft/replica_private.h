@@ -125,8 +125,8 @@ void replica_loop_close(struct replica *replica);
 void replica_loop_received(struct raft_io *io, struct raft_message *message);
 void replica_loop_tick(struct raft_io *io);
 void replica_loop_io_closed(struct raft_io *io);
-/* The thread. */
-void *replica_loop_run(void *replica);
+/* The thread; of the replica. */
+void *replica_loop_run(void *argument);
 
 /* admission.c */
 extern const struct transport_callbacks admission_callbacks;
