@@ -156,11 +156,11 @@ static void sizes_are_limited(void **state)
     (void)state;
     expect_refused_text("{\"a\":\"123456789\"}", 413, "value_too_large", "9 bytes; at most 8");
     memset(text + 2, 'k', TIERS_KEY_BYTES_MAX);
-    strcpy(text + 2 + TIERS_KEY_BYTES_MAX, "\":\"12345678\"}");
+    sprintf(text + 2 + TIERS_KEY_BYTES_MAX, "\":\"12345678\"}");
     assert_true(body_puts_parse(text, strlen(text), 8, &puts, &error));
     assert_int_equal(puts.puts[0].key_len, TIERS_KEY_BYTES_MAX);
     body_puts_free(&puts);
-    strcpy(text + 2 + TIERS_KEY_BYTES_MAX, "k\":\"12345678\"}");
+    sprintf(text + 2 + TIERS_KEY_BYTES_MAX, "k\":\"12345678\"}");
     expect_refused_text(text, 400, "invalid_key", "512 bytes");
 }
 
@@ -179,7 +179,7 @@ static void a_body_sets_only_so_many_keys(void **state)
     assert_true(body_puts_parse(text, (size_t)(end + 1 - text), 8, &puts, &error));
     assert_int_equal(puts.n, REPLICA_PUTS_MAX);
     body_puts_free(&puts);
-    strcpy(end, ",\"x\":\"v\"}");
+    sprintf(end, ",\"x\":\"v\"}");
     expect_refused_text(text, 400, "invalid_body", "4097 keys");
     free(text);
 }
@@ -193,7 +193,7 @@ static void a_message_cuts_a_long_key_between_characters(void **state)
     (void)state;
     for (size_t i = 0; i < 100; i++)
         memcpy(text + 3 + 2 * i, "\xc3\xa9", 2);
-    strcpy(text + 203, "\":1}");
+    sprintf(text + 203, "\":1}");
     assert_false(body_puts_parse(text, strlen(text), 8, &puts, &error));
     assert_true(body_is_utf8(error.message, strlen(error.message)));
     assert_non_null(strstr(error.message, "is not a string"));

@@ -250,7 +250,7 @@ static void keys_may_be_any_bytes(void **state)
     for (int byte = 0; byte < 256; byte++)
         end += sprintf(end, "%%%02X", (unsigned)byte);
     expect_status(f, "PUT", path, "all", 200);
-    strcpy(end, "?raw");
+    sprintf(end, "?raw");
     expect_body(f, path, "all", 3);
     expect_status(f, "PUT", "/key/a%00b", "nul", 200);
     expect_status(f, "PUT", "/key/a%2Fb", "slash", 200);
@@ -276,7 +276,7 @@ static void keys_have_1_to_511_bytes(void **state)
         end += sprintf(end, "%%6B");
     expect_status(f, "PUT", path, "long", 200);
     expect_status(f, "GET", path, NULL, 200);
-    strcpy(end, "k");
+    sprintf(end, "k");
     expect_error(f, "PUT", path, "longer", 400, "invalid_key", NULL);
     expect_error(f, "GET", path, NULL, 400, "invalid_key", NULL);
     expect_error(f, "PUT", "/key/", "none", 400, "invalid_key", NULL);
