@@ -365,6 +365,7 @@ static int node_close(struct node *node)
         callbacks_lead_to(node, NULL);
         replica_stop(node->replica);
     }
+    http_server_free(node->http);
     if (node->tiers != NULL) {
         int error = tiers_close(node->tiers);
         if (error != 0)

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A word with this in each byte. */
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (unsigned char)(byte))
+
 __attribute__((format(printf, 4, 5))) static bool refuse(struct body_error *error, int status,
                                                          const char *code, const char *format, ...)
 {
@@ -198,12 +201,30 @@ static size_t sequence_length(const unsigned char *at, size_t left)
     return n;
 }
 
+/* Bytes of whole words at `at` that are ASCII. */
+static size_t ascii_length(const unsigned char *at, size_t left)
+{
+    size_t n = 0;
+    uint64_t word;
+
+    for (; left - n >= sizeof word; n += sizeof word) {
+        memcpy(&word, at + n, sizeof word);
+        if ((word & EACH(0x80)) != 0)
+            break;
+    }
+    return n;
+}
+
 size_t body_utf8_prefix(const char *bytes, size_t n)
 {
     const unsigned char *begin = (const unsigned char *)bytes, *at = begin, *end = at + n;
 
     while (at < end) {
-        size_t length = sequence_length(at, (size_t)(end - at));
+        size_t length;
+        at += ascii_length(at, (size_t)(end - at));
+        if (at == end)
+            break;
+        length = sequence_length(at, (size_t)(end - at));
         if (length == 0)
             break;
         at += length;
@@ -238,13 +259,32 @@ static char escape_of(unsigned char c)
     }
 }
 
+/* Bytes of whole words at `at` that stand for themselves: 0x20 to 0x7e without the quote and the
+ * backslash. In a word of such bytes none of these sums and differences sets a high bit; the first
+ * byte of another kind sets its own. */
+static size_t plain_length(const char *at, size_t left)
+{
+    size_t n = 0;
+    uint64_t word;
+
+    for (; left - n >= sizeof word; n += sizeof word) {
+        uint64_t marks;
+        memcpy(&word, at + n, sizeof word);
+        marks = word | (word + EACH(1)) | (word - EACH(0x20));
+        marks |= ((word ^ EACH('"')) - EACH(1)) | ((word ^ EACH('\\')) - EACH(1));
+        if ((marks & EACH(0x80)) != 0)
+            break;
+    }
+    return n;
+}
+
 size_t body_string_size(const char *bytes, size_t n)
 {
-    size_t size = 2;
+    size_t size = 2 + n;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = plain_length(bytes, n); i < n; i++) {
         char escape = escape_of((unsigned char)bytes[i]);
-        size += escape == 0 ? 1 : escape == 'u' ? 6 : 2;
+        size += escape == 0 ? 0 : escape == 'u' ? 5 : 1;
     }
     return size;
 }
@@ -252,9 +292,12 @@ size_t body_string_size(const char *bytes, size_t n)
 char *body_string_write(char *out, const char *bytes, size_t n)
 {
     static const char digits[] = "0123456789abcdef";
+    size_t plain = plain_length(bytes, n);
 
     *out++ = '"';
-    for (size_t i = 0; i < n; i++) {
+    memcpy(out, bytes, plain);
+    out += plain;
+    for (size_t i = plain; i < n; i++) {
         unsigned char c = (unsigned char)bytes[i];
         char escape = escape_of(c);
         if (escape == 0) {

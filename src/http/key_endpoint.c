@@ -1,7 +1,7 @@
 /* See key_endpoint.h.
  *
- * A hot GET is answered on the spot: no allocation beyond the request's pool, and the value is sent
- * from the record's own memory, which a dispose hook on the pool keeps alive until it is sent. */
+ * A hot GET is answered on the spot, without an allocation beyond the request's pool. A raw value
+ * is sent from the record's own memory, which a dispose hook on the pool keeps alive until then. */
 #include "http/key_endpoint.h"
 
 #include "http/body.h"
@@ -47,8 +47,8 @@ static void add_etag(h2o_req_t *req, uint64_t revision)
                    (size_t)(text + 24 - at));
 }
 
-/* {"K":"value"}. What is no UTF-8 cannot stand in JSON: a key is then written percent-encoded, a
- * value in base64, and a header says so. */
+/* {"K":"value"}, and gives the record back: the text is a copy. What is no UTF-8 cannot stand in
+ * JSON: a key is then written percent-encoded, a value in base64, and a header says so. */
 static void send_json(h2o_req_t *req, const char *key, size_t key_len,
                       const struct tiers_record *record, bool head)
 {
@@ -80,6 +80,7 @@ static void send_json(h2o_req_t *req, const char *key, size_t key_len,
     end = body_string_write(end, value, value_len);
     *end++ = '}';
     *end = '\n';
+    tiers_record_release(record);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
                    H2O_STRLIT("application/json"));
     respond_body(req, text, size, head);
@@ -133,7 +134,6 @@ void key_endpoint_found(h2o_req_t *req, struct loop *loop, const struct uri_quer
         not_found(req, loop, status);
         return;
     }
-    keep(req, record);
     respond_begin(req, loop, 200);
     add_etag(req, record->meta.mod_revision);
     if (query->level == URI_LEVEL_STALE)
@@ -142,6 +142,7 @@ void key_endpoint_found(h2o_req_t *req, struct loop *loop, const struct uri_quer
         send_json(req, key, key_len, record, head);
         return;
     }
+    keep(req, record);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
                    H2O_STRLIT("application/octet-stream"));
     respond_body(req, tiers_record_value(record), record->value_len, head);

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -179,11 +178,8 @@ static void on_inbox(h2o_socket_t *socket, const char *error)
 static void on_reader(h2o_socket_t *socket, const char *error)
 {
     struct loop *loop = socket->data;
-    eventfd_t count;
 
     (void)error;
-    if (eventfd_read(tiers_reader_fd(loop->reader), &count) != 0)
-        assert(errno == EAGAIN || errno == EINTR);
     tiers_reader_complete(loop->reader);
 }
 
@@ -279,9 +275,9 @@ static void *run(void *argument)
     while (!atomic_load_explicit(&loop->stopping, memory_order_acquire))
         round_of(loop);
     drain(loop);
-    /* Operations come back in any case: the replica still runs. */
-    while (loop->n_waiting > 0)
-        round_of(loop);
+    /* What the last turn brought is with the replica as well: loop_free takes it back. */
+    request_consistent_flush(loop);
+    request_outgoing_flush(loop);
     return NULL;
 }
 
@@ -315,6 +311,7 @@ int loop_open(struct loop *loop, struct http_server *server, int listen_fd, char
     return 0;
 fail:
     loop_close(loop);
+    loop_free(loop);
     return -1;
 }
 
@@ -337,11 +334,17 @@ void loop_close(struct loop *loop)
         h2o_socket_close(loop->reader_socket);
     if (loop->reader != NULL)
         tiers_reader_close(loop->reader);
-    inbox_free(loop->inbox);
     free(loop->spare);
     /* A shutdown that was asked for leaves a timer of the whole context behind. */
     if (h2o_timeout_is_linked(&loop->context.http2._graceful_shutdown_timeout))
         h2o_timeout_unlink(&loop->context.http2._graceful_shutdown_timeout);
     h2o_context_dispose(&loop->context);
     h2o_evloop_destroy(loop->context.loop); /* With the sockets that were closed */
+}
+
+void loop_free(struct loop *loop)
+{
+    if (loop->inbox != NULL)
+        request_replies(loop);
+    inbox_free(loop->inbox);
 }

@@ -78,8 +78,10 @@ bool loop_last_contact(struct loop *loop, uint64_t *ret_ms);
 
 int loop_open(struct loop *loop, struct http_server *server, int listen_fd, char *error_text,
               size_t error_text_size);
-/* The thread is not running. */
+/* The thread is not running. Only the inbox is left, for operations that are still to come back. */
 void loop_close(struct loop *loop);
+/* Takes those that have; after it none may come. */
+void loop_free(struct loop *loop);
 int loop_start(struct loop *loop);
 
 #endif

@@ -6,7 +6,8 @@
  * the last frees. After an answer is sent the h2o_req_t is not touched: sending may dispose of it.
  *
  * Transitions: waiting -> answered (a reply, a timeout) -> freed; waiting -> vanished -> freed when
- * the operation comes back; its result is then dropped.
+ * the operation comes back; its result is then dropped. At a shutdown it may come back after the
+ * loop's thread has ended.
  */
 #ifndef TIERKV_HTTP_REQUEST_H
 #define TIERKV_HTTP_REQUEST_H

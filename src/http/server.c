@@ -242,17 +242,6 @@ static void configure(struct http_server *server)
     library_errors_as_json(&host->fallback_path);
 }
 
-static void server_free(struct http_server *server)
-{
-    for (size_t i = 0; i < server->n_loops; i++)
-        loop_close(&server->loops[i]);
-    h2o_config_dispose(&server->config);
-    free(server->loops);
-    free((char *)(uintptr_t)server->options.listen);
-    free((char *)(uintptr_t)server->options.name);
-    free(server);
-}
-
 static void ask_to_stop(struct http_server *server, uint32_t drain_ms)
 {
     for (size_t i = 0; i < server->n_loops; i++) {
@@ -289,14 +278,14 @@ int http_server_start(const struct http_server_options *options, struct http_ser
     for (size_t i = 0; i < server->n_loops; i++) {
         if (loop_start(&server->loops[i]) != 0) {
             snprintf(error_text, error_text_size, "thread: %s", strerror(errno));
-            ask_to_stop(server, 0);
             goto fail;
         }
     }
     *ret_server = server;
     return 0;
 fail:
-    server_free(server);
+    http_server_stop(server, 0);
+    http_server_free(server);
     return -1;
 }
 
@@ -308,5 +297,19 @@ uint16_t http_server_port(const struct http_server *server)
 void http_server_stop(struct http_server *server, uint32_t drain_ms)
 {
     ask_to_stop(server, drain_ms);
-    server_free(server);
+    for (size_t i = 0; i < server->n_loops; i++)
+        loop_close(&server->loops[i]);
+}
+
+void http_server_free(struct http_server *server)
+{
+    if (server == NULL)
+        return;
+    for (size_t i = 0; i < server->n_loops; i++)
+        loop_free(&server->loops[i]);
+    h2o_config_dispose(&server->config);
+    free(server->loops);
+    free((char *)(uintptr_t)server->options.listen);
+    free((char *)(uintptr_t)server->options.name);
+    free(server);
 }

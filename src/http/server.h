@@ -31,8 +31,13 @@ int http_server_start(const struct http_server_options *options, struct http_ser
                       char *error_text, size_t error_text_size);
 /* The port bound. */
 uint16_t http_server_port(const struct http_server *server);
-/* Stops accepting, lets requests under way finish for at most `drain_ms`, closes, joins, frees. The
- * replica must still run. */
+/* Stops accepting, lets requests under way finish for at most `drain_ms`, answers 503 to those that
+ * did not, closes all connections and joins the threads; a peer that does not take its answer can
+ * hold it up for a second more. The replica must run, but need not answer: operations may still be
+ * with it afterwards. The tiers are no longer read. */
 void http_server_stop(struct http_server *server, uint32_t drain_ms);
+/* When the server and then the replica have been stopped, which has returned all operations: frees
+ * them and the server. NULL is allowed. */
+void http_server_free(struct http_server *server);
 
 #endif

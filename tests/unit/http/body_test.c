@@ -49,6 +49,24 @@ static void every_ascii_byte_survives_writing_and_reading(void **state)
     expect_round_trip("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9);
 }
 
+/* Text is looked at in words of 8 bytes. */
+static void every_byte_is_noticed_at_every_place_of_a_word(void **state)
+{
+    (void)state;
+    for (int byte = 0; byte < 256; byte++) {
+        for (size_t at = 0; at < 24; at++) {
+            char bytes[24];
+            memset(bytes, at % 2 == 0 ? 'a' : ' ', sizeof(bytes));
+            bytes[at] = (char)byte;
+            assert_int_equal(body_is_utf8(bytes, sizeof(bytes)), byte < 0x80);
+            if (byte < 0x80)
+                expect_round_trip(bytes, sizeof(bytes));
+            else
+                assert_int_equal(body_utf8_prefix(bytes, sizeof(bytes)), at);
+        }
+    }
+}
+
 static void random_bytes_are_utf8_exactly_when_jansson_says_so(void **state)
 {
     struct random random;
@@ -254,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_ascii_byte_survives_writing_and_reading),
+        cmocka_unit_test(every_byte_is_noticed_at_every_place_of_a_word),
         cmocka_unit_test(random_bytes_are_utf8_exactly_when_jansson_says_so),
         cmocka_unit_test(a_prefix_ends_before_what_is_cut_or_wrong),
         cmocka_unit_test(all_members_of_an_object_become_puts),

@@ -129,6 +129,14 @@ void fake_replica_wait_held(struct replica *replica, size_t n)
     assert(error == 0);
 }
 
+size_t fake_replica_held(struct replica *replica)
+{
+    lock(replica);
+    size_t n = replica->n_held;
+    unlock(replica);
+    return n;
+}
+
 void fake_replica_release(struct replica *replica)
 {
     lock(replica);

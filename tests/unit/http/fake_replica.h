@@ -21,6 +21,7 @@ void fake_replica_answer(struct replica *replica, int admitted, int status);
 void fake_replica_hold(struct replica *replica);
 /* Waits until `n` are held. Fails the test if it takes too long. */
 void fake_replica_wait_held(struct replica *replica, size_t n);
+size_t fake_replica_held(struct replica *replica);
 /* Carries out those that are held, and all to come. */
 void fake_replica_release(struct replica *replica);
 

@@ -81,8 +81,10 @@ static int tear_down(void **state)
     fake_replica_release(f->replica);
     if (f->stopping)
         stop_end(f); /* A failed test left it behind */
-    if (f->server != NULL)
+    if (f->server != NULL) {
         http_server_stop(f->server, 1000);
+        http_server_free(f->server);
+    }
     fake_replica_free(f->replica);
     assert_int_equal(tiers_close(f->tiers), 0);
     temp_folder_remove(f->folder);
@@ -754,6 +756,7 @@ static void stop_end(struct fixture *f)
 {
     pthread_join(f->stopper, NULL);
     f->stopping = false;
+    http_server_free(f->server);
     f->server = NULL;
 }
 
@@ -848,6 +851,7 @@ static void a_client_that_takes_no_answer_does_not_delay_a_stop_for_long(void **
     free(raw_read_until(fds[1], "vvv"));
     began = test_now_ms();
     http_server_stop(f->server, 200);
+    http_server_free(f->server);
     f->server = NULL;
     assert_in_range(test_now_ms() - began, 0, 5000);
     close(fds[0]);
