@@ -361,6 +361,20 @@ void driver_message_free(struct raft_message *message)
     }
 }
 
+/* A rejection that was overtaken, say by a new connection: since then the peer has confirmed more than
+ * it says it has. The core would go back below what is confirmed and then never send the peer an
+ * entry again. */
+static bool is_stale_rejection(const struct driver *driver, const struct raft_message *message)
+{
+    const struct raft_append_entries_result *result = &message->append_entries_result;
+    raft_index match = 0;
+
+    return driver_is_leader(driver) && result->rejected > 0 &&
+           result->term == driver->raft.current_term &&
+           raft_match_index(&driver->raft, message->server_id, &match) == 0 &&
+           result->last_log_index < match;
+}
+
 void driver_receive(struct driver *driver, struct raft_message *message)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -370,7 +384,8 @@ void driver_receive(struct driver *driver, struct raft_message *message)
         driver_message_free(message);
         return;
     }
-    if (message->type == RAFT_APPEND_ENTRIES_RESULT && driver_read_result(driver, message))
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT &&
+        (driver_read_result(driver, message) || is_stale_rejection(driver, message)))
         return;
     if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0 &&
         driver->callbacks->log_full(driver->context)) {

@@ -1,0 +1,342 @@
+/* The driver on a simulated network, disk and clock. */
+#include "simulation.h"
+
+struct reading {
+    bool done;
+    int status;
+    raft_index index;
+    raft_index committed; /* By anybody, when the read began */
+};
+
+static uint64_t reads_served;
+
+static void read_done(void *owner, int status, raft_index index)
+{
+    struct reading *reading = owner;
+    assert_false(reading->done);
+    if (status == 0) {
+        assert_true(index >= reading->committed);
+        reads_served++;
+    }
+    reading->done = true;
+    reading->status = status;
+    reading->index = index;
+}
+
+static void a_leader_begins_its_term_with_an_entry_of_its_own(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    /* All there is is committed, so that the core sees no need for one. */
+    struct driver *driver = &sim_wait_for_leader(sim)->driver;
+    const struct log_slot *last = log_cache_at(&driver->log, driver->election_index);
+    assert_int_equal(last->type, RAFT_BARRIER);
+    assert_true(last->term == driver->raft.current_term);
+    assert_true(driver->raft.commit_index >= driver->election_index);
+    sim_close(sim);
+}
+
+static void a_read_is_served_once_a_majority_confirmed_it(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct reading reading = {0};
+    raft_index index;
+    assert_int_equal(sim_write(leader, 8, &index), 0);
+    sim_run(sim, 100);
+    assert_int_equal(driver_read(&leader->driver, read_done, &reading), 0);
+    assert_false(reading.done);
+    sim_run(sim, 100);
+    assert_true(reading.done);
+    assert_int_equal(reading.status, 0);
+    assert_true(reading.index >= index);
+    sim_close(sim);
+}
+
+static void a_single_voter_confirms_a_read_by_itself(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 1, 1);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct reading reading = {0};
+    assert_int_equal(driver_read(&leader->driver, read_done, &reading), 0);
+    assert_true(reading.done);
+    assert_int_equal(reading.status, 0);
+    sim_close(sim);
+}
+
+static void a_leader_that_was_cut_off_serves_no_read(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct reading reading = {0};
+    sim_run(sim, 100);
+    sim_cut_off(sim, leader, true);
+    assert_true(driver_is_leader(&leader->driver)); /* It cannot know yet */
+    assert_int_equal(driver_read(&leader->driver, read_done, &reading), 0);
+    sim_run(sim, 10 * SIM_ELECTION_MS);
+    assert_true(reading.done);
+    assert_int_equal(reading.status, RAFT_LEADERSHIPLOST);
+    assert_ptr_not_equal(sim_wait_for_leader(sim), leader);
+    sim_close(sim);
+}
+
+static void a_lost_read_round_is_repeated(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct reading reading = {0};
+    sim_run(sim, 100);
+    sim_cut_off(sim, leader, true);
+    assert_int_equal(driver_read(&leader->driver, read_done, &reading), 0);
+    sim_run(sim, 20);
+    sim_cut_off(sim, leader, false);
+    sim_run(sim, 200);
+    assert_true(reading.done);
+    assert_int_equal(reading.status, 0);
+    sim_close(sim);
+}
+
+static struct sim_node *other_than(struct sim *sim, const struct sim_node *leader)
+{
+    return leader == &sim->nodes[0] ? &sim->nodes[1] : &sim->nodes[0];
+}
+
+static void a_follower_whose_log_is_full_takes_entries_once_it_has_room_again(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *full = other_than(sim, leader);
+    raft_index last, index;
+    sim_run(sim, 100);
+    last = full->driver.log.last;
+    full->log_full = true;
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+        sim_run(sim, 10);
+    }
+    assert_true(full->driver.log.last == last);
+    assert_true(sim->committed >= index - 5); /* The others go on, under the same leader */
+    assert_ptr_equal(sim_wait_for_leader(sim), leader);
+    full->log_full = false;
+    sim_wait_for_agreement(sim);
+    assert_true(full->applied >= index);
+    sim_close(sim);
+}
+
+static void the_leader_goes_on_without_a_follower_that_is_too_far_behind(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *behind = other_than(sim, leader);
+    raft_index index;
+    uint64_t elections = 0;
+    sim_cut_off(sim, behind, true);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+        sim_run(sim, 5);
+    }
+    sim_run(sim, 200);
+    assert_int_equal(
+        driver_snapshot(&leader->driver, leader->applied, 5, SIM_MANIFEST, sizeof SIM_MANIFEST), 0);
+    sim_run(sim, 50);
+    assert_true(leader->driver.log.first > behind->driver.log.last + 1);
+    sim_cut_off(sim, behind, false);
+    sim_run(sim, 3 * SIM_ELECTION_MS);
+    leader = sim_wait_for_leader(sim);
+    for (size_t i = 0; i < sim->n; i++)
+        elections += sim->nodes[i].driver.elections;
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+        sim_run(sim, 50);
+    }
+    assert_true(sim->committed >= index - 2);
+    assert_int_equal(leader->reported_behind, 1);
+    assert_int_equal(behind->offered, 1);
+    assert_true(behind->applied < 20);
+    for (size_t i = 0; i < sim->n; i++)
+        elections -= sim->nodes[i].driver.elections;
+    assert_true(elections == 0); /* It still follows: nobody else was elected */
+    sim_close(sim);
+}
+
+static void a_configuration_behind_other_new_entries_takes_effect_on_followers(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 4, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *follower = other_than(sim, leader);
+    raft_index index;
+    sim_cut_off(sim, follower, true);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+    assert_int_equal(driver_server_add(&leader->driver, 4, sim->nodes[3].address, RAFT_SPARE), 0);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+    sim_run(sim, 50);
+    sim_cut_off(sim, follower, false);
+    sim_run(sim, 1000);
+    assert_int_equal(follower->driver.raft.configuration.n, 4);
+    assert_true(follower->driver.raft.configuration_uncommitted_index == 0);
+    assert_true(follower->driver.raft.configuration_committed_index ==
+                sim_wait_for_leader(sim)->driver.raft.configuration_committed_index);
+    sim_close(sim);
+}
+
+static void a_spare_becomes_a_voter_once_it_has_caught_up(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 4, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    raft_index index;
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+    assert_int_equal(driver_server_add(&leader->driver, 4, sim->nodes[3].address, RAFT_SPARE), 0);
+    assert_int_equal(driver_server_promote(&leader->driver, 4), RAFT_CANTCHANGE);
+    sim_run(sim, 100);
+    assert_int_equal(driver_server_promote(&leader->driver, 4), 0);
+    sim_run(sim, 1000);
+    assert_int_equal(driver_server_find(&leader->driver, 4)->role, RAFT_VOTER);
+    sim_wait_for_agreement(sim);
+    assert_true(sim->nodes[3].applied >= index);
+    sim_close(sim);
+}
+
+/* ---- Random stories ---- */
+
+#define READS_MAX 64
+
+static void disturb(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[random_below(&sim->random, sim->n)];
+    unsigned crashed = 0;
+
+    for (size_t i = 0; i < sim->n; i++)
+        crashed += !sim->nodes[i].running;
+    switch (random_below(&sim->random, 8)) {
+    case 0:
+        sim_cut_off(sim, node, true);
+        break;
+    case 1:
+    case 2:
+        sim_cut_off(sim, node, false);
+        break;
+    case 3: /* One direction only */
+        sim->cut[node->id - 1][random_below(&sim->random, sim->n)] = true;
+        break;
+    case 4:
+        node->disk_stalled = !node->disk_stalled;
+        break;
+    case 5:
+        if (node->running && crashed < sim->n)
+            sim_crash(node);
+        break;
+    case 6:
+        if (!node->running)
+            sim_start(node);
+        break;
+    default:
+        node->log_full = !node->log_full;
+    }
+}
+
+static void heal(struct sim *sim)
+{
+    memset(sim->cut, 0, sizeof sim->cut);
+    for (size_t i = 0; i < sim->n; i++) {
+        sim->nodes[i].disk_stalled = sim->nodes[i].log_full = false;
+        if (!sim->nodes[i].running)
+            sim_start(&sim->nodes[i]);
+    }
+}
+
+static void read_somewhere(struct sim *sim, struct reading *readings)
+{
+    struct sim_node *node = &sim->nodes[random_below(&sim->random, sim->n)];
+    struct reading *reading = &readings[random_below(&sim->random, READS_MAX)];
+
+    if (!node->running || (reading->committed != 0 && !reading->done))
+        return;
+    *reading = (struct reading){.committed = sim->committed};
+    if (driver_read(&node->driver, read_done, reading) != 0)
+        *reading = (struct reading){0};
+}
+
+static void snapshot_somewhere(struct sim *sim)
+{
+    struct sim_node *node = &sim->nodes[random_below(&sim->random, sim->n)];
+
+    /* Long enough a log that nobody is left behind in this story. */
+    if (node->running && node->applied > 10)
+        driver_snapshot(&node->driver, node->applied - random_below(&sim->random, 10), 20000,
+                        SIM_MANIFEST, sizeof SIM_MANIFEST);
+}
+
+struct told {
+    uint64_t committed, elections;
+};
+
+static void story(uint64_t seed, struct told *told)
+{
+    struct sim *sim = sim_open(seed, 3, 3);
+    struct reading readings[READS_MAX] = {{0}};
+    raft_index index;
+
+    for (int i = 0; i < 6000; i++) {
+        struct sim_node *node = &sim->nodes[random_below(&sim->random, sim->n)];
+        if (node->running && driver_is_leader(&node->driver) && random_below(&sim->random, 2) == 0)
+            sim_write(node, 8 + 8 * random_below(&sim->random, 32), &index);
+        if (random_below(&sim->random, 3) == 0)
+            read_somewhere(sim, readings);
+        if (random_below(&sim->random, 60) == 0)
+            disturb(sim);
+        if (random_below(&sim->random, 200) == 0)
+            snapshot_somewhere(sim);
+        if (random_below(&sim->random, 600) == 0)
+            heal(sim);
+        sim_turn(sim);
+    }
+    heal(sim);
+    sim_write(sim_wait_for_leader(sim), 8, &index);
+    sim_wait_for_agreement(sim);
+    told->committed += sim->committed;
+    for (size_t term = 0; term < SIM_ENTRIES_MAX; term++)
+        told->elections += sim->leaders[term] != 0;
+    sim_close(sim);
+}
+
+static void nodes_agree_and_reads_are_never_stale_whatever_breaks(void **unused)
+{
+    (void)unused;
+    struct told told = {0};
+    uint64_t seed = random_seed(), n = environment_number("TIERKV_STORIES", 20);
+    reads_served = 0;
+    for (uint64_t i = 0; i < n; i++)
+        story(seed + i, &told);
+    print_message("%llu stories: %llu entries, %llu reads, %llu elections\n", (unsigned long long)n,
+                  (unsigned long long)told.committed, (unsigned long long)reads_served,
+                  (unsigned long long)told.elections);
+    assert_true(told.committed > 100 * n && reads_served > 100 * n && told.elections > 2 * n);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_leader_begins_its_term_with_an_entry_of_its_own),
+        cmocka_unit_test(a_read_is_served_once_a_majority_confirmed_it),
+        cmocka_unit_test(a_single_voter_confirms_a_read_by_itself),
+        cmocka_unit_test(a_leader_that_was_cut_off_serves_no_read),
+        cmocka_unit_test(a_lost_read_round_is_repeated),
+        cmocka_unit_test(a_follower_whose_log_is_full_takes_entries_once_it_has_room_again),
+        cmocka_unit_test(the_leader_goes_on_without_a_follower_that_is_too_far_behind),
+        cmocka_unit_test(a_configuration_behind_other_new_entries_takes_effect_on_followers),
+        cmocka_unit_test(a_spare_becomes_a_voter_once_it_has_caught_up),
+        cmocka_unit_test(nodes_agree_and_reads_are_never_stale_whatever_breaks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
