@@ -361,9 +361,9 @@ void driver_message_free(struct raft_message *message)
     }
 }
 
-/* A rejection that was overtaken, say by a new connection: since then the peer has confirmed more than
- * it says it has. The core would go back below what is confirmed and then never send the peer an
- * entry again. */
+/* A rejection that was overtaken, say by a new connection: since then the peer has confirmed more
+ * than it says it has. The core would go back below what is confirmed and then never send the peer
+ * an entry again. */
 static bool is_stale_rejection(const struct driver *driver, const struct raft_message *message)
 {
     const struct raft_append_entries_result *result = &message->append_entries_result;

@@ -1,4 +1,5 @@
 /* Making operations: runs on the requester's thread, so that the raft loop only copies bytes. */
+#include "address.h"
 #include "command/command.h"
 #include "raft/identity.h"
 #include "raft/replica.h"
@@ -81,10 +82,11 @@ struct replica_operation *replica_read_index_new(void)
 
 struct replica_operation *replica_join_new(const struct replica_join *join)
 {
+    struct address address;
     struct replica_operation *operation;
 
-    if (!identity_name_valid(join->name) || join->http_address[0] == '\0' ||
-        join->raft_address[0] == '\0')
+    if (!identity_name_valid(join->name) || !address_parse(join->http_address, &address) ||
+        !address_parse(join->raft_address, &address))
         return NULL;
     operation = operation_new(REPLICA_JOIN);
     if (operation != NULL)

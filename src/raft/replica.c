@@ -120,6 +120,8 @@ static int backend_open(struct replica *replica, raft_index applied)
     if (rv != 0)
         return rv;
     replica->stage = REPLICA_STAGE_RUNNING;
+    replica->backend_truncate = io->truncate;
+    io->truncate = truncate_backend;
     /* Only what is new in every respect may form a cluster: a directory that lost its log must not
      * begin another one under the same identity. */
     if (replica->options.bootstrap && applied == 0 && replica->identity.cluster_id == 0)

@@ -71,6 +71,7 @@ struct replica {
 
     struct transport *transport;
     struct raft_io io;
+    int (*backend_truncate)(struct raft_io *io, raft_index index); /* io.truncate is ours */
     struct driver driver;
 
     struct inbox *inbox;
@@ -160,6 +161,9 @@ void view_refresh(struct replica *replica);
 
 /* truncate.c */
 void truncate_log_if_long(struct replica *replica);
+/* As raft_io.truncate, the other end of the log: what conflicts with the leader's. Notes first what
+ * is about to happen, so that an interrupted one can be completed (segments.h). */
+int truncate_backend(struct raft_io *io, raft_index index);
 /* Is this the manifest of a snapshot at that index, of that cluster? */
 bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
                              char *error_text, size_t error_text_size);

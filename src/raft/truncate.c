@@ -3,6 +3,8 @@
  * log_cache_bytes stays, for followers that were away for a while. */
 #include "raft/replica_private.h"
 
+#include "raft/segments.h"
+
 #include <endian.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,4 +85,13 @@ void truncate_log_if_long(struct replica *replica)
                                  .cluster_id = htole64(command_cluster_id(replica->state)),
                                  .index = htole64(index)};
     driver_snapshot(driver, index, trailing, &manifest, sizeof manifest);
+}
+
+int truncate_backend(struct raft_io *io, raft_index index)
+{
+    struct replica *replica = (struct replica *)((char *)io - offsetof(struct replica, io));
+
+    if (segments_note_truncation(replica->options.directory, index) != 0)
+        return RAFT_IOERR;
+    return replica->backend_truncate(io, index);
 }

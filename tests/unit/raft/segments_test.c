@@ -86,6 +86,36 @@ static void a_sound_directory_stays_as_it_is(void **unused)
         assert_true(there(names[i]));
 }
 
+static void a_truncation_that_was_interrupted_is_completed(void **unused)
+{
+    (void)unused;
+    make("0000000000000001-0000000000000010");
+    make("0000000000000011-0000000000000014");
+    make("0000000000000021-0000000000000030"); /* 11 to 20 is gone already */
+    make("0000000000000031-0000000000000040");
+    make("open-3");
+    assert_int_equal(segments_note_truncation(folder, 99), 0);
+    assert_int_equal(segments_note_truncation(folder, 15), 0);
+    assert_int_equal(repair(), 2);
+    assert_true(there("0000000000000011-0000000000000014"));
+    assert_false(there("0000000000000021-0000000000000030"));
+    assert_false(there("0000000000000031-0000000000000040"));
+    assert_true(there("open-3"));
+}
+
+static void a_gap_that_no_truncation_explains_is_left_to_people(void **unused)
+{
+    (void)unused;
+    make("0000000000000001-0000000000000010");
+    make("0000000000000021-0000000000000030");
+    assert_int_equal(repair(), 0);
+    assert_int_equal(segments_note_truncation(folder, 5), 0);
+    assert_int_equal(repair(), 0);
+    assert_int_equal(segments_note_truncation(folder, 110), 0);
+    assert_int_equal(repair(), 0);
+    assert_true(there("0000000000000021-0000000000000030"));
+}
+
 static void a_directory_that_is_not_there_is_named(void **unused)
 {
     (void)unused;
@@ -101,6 +131,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(the_shorter_of_two_segments_with_one_beginning_goes),
         IN_FOLDER(a_sound_directory_stays_as_it_is),
+        IN_FOLDER(a_truncation_that_was_interrupted_is_completed),
+        IN_FOLDER(a_gap_that_no_truncation_explains_is_left_to_people),
         IN_FOLDER(a_directory_that_is_not_there_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

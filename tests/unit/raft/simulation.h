@@ -625,10 +625,10 @@ static inline void sim_wait_for_agreement(struct sim *sim)
         return;
     for (size_t i = 0; i < sim->n; i++) {
         const struct driver *driver = &sim->nodes[i].driver;
-        print_error("node %zu: %s term %llu log %llu to %llu stored %llu commit %llu applied %llu\n",
-                    i + 1, raft_state_name(driver->raft.state), driver->raft.current_term,
-                    driver->log.first, driver->log.last, driver->raft.last_stored,
-                    driver->raft.commit_index, driver->applied);
+        print_error(
+            "node %zu: %s term %llu log %llu to %llu stored %llu commit %llu applied %llu\n", i + 1,
+            raft_state_name(driver->raft.state), driver->raft.current_term, driver->log.first,
+            driver->log.last, driver->raft.last_stored, driver->raft.commit_index, driver->applied);
     }
     fail_msg("the nodes do not reach index %llu", sim->committed);
 }
