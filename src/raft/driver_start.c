@@ -123,6 +123,51 @@ static int take_snapshot_metadata(struct driver *driver, struct raft_snapshot *s
     return 0;
 }
 
+static bool is_sole_voter(const struct raft_configuration *configuration, raft_id id)
+{
+    bool self = false;
+
+    for (unsigned i = 0; i < configuration->n; i++) {
+        if (configuration->servers[i].role != RAFT_VOTER)
+            continue;
+        if (configuration->servers[i].id != id)
+            return false;
+        self = true;
+    }
+    return self;
+}
+
+/* A sole voter is made leader by the core at once, in the term that is on disk. But in that term it
+ * may have sent entries to a server that is just joining, and lost them itself in a crash: new ones
+ * under the same index and term would be taken for them. So it begins a new term. */
+static int begin_term_of_sole_voter(struct driver *driver, const struct raft_snapshot *snapshot,
+                                    const struct raft_entry *entries, size_t n)
+{
+    struct raft_configuration configuration;
+    bool sole = snapshot != NULL && is_sole_voter(&snapshot->configuration, driver->raft.id);
+    size_t i = n;
+    int rv;
+
+    while (i > 0 && entries[i - 1].type != RAFT_CHANGE)
+        i--;
+    if (i > 0) {
+        rv = raft_configuration_decode(&entries[i - 1].buf, &configuration);
+        if (rv != 0)
+            return rv;
+        sole = is_sole_voter(&configuration, driver->raft.id);
+        raft_configuration_close(&configuration);
+    }
+    if (!sole)
+        return 0;
+    rv = driver->io->set_term(driver->io, driver->disk_term + 1);
+    if (rv != 0)
+        return rv;
+    driver->disk_term++;
+    rv = driver->io->set_vote(driver->io, driver->raft.id);
+    driver->disk_vote = driver->raft.id;
+    return rv;
+}
+
 int driver_start(struct driver *driver, char *error_text, size_t error_text_size)
 {
     struct raft_snapshot *snapshot = NULL;
@@ -146,6 +191,13 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
         }
         raft_free(entries);
         return -1;
+    }
+    if (rv == 0)
+        rv = begin_term_of_sole_voter(driver, snapshot, entries, n);
+    if (rv != 0 && snapshot != NULL) {
+        raft_configuration_close(&snapshot->configuration);
+        snapshot_release(snapshot);
+        snapshot = NULL;
     }
     if (rv == 0 && snapshot != NULL) {
         rv = take_snapshot_metadata(driver, snapshot, &metadata);

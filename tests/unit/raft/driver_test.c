@@ -207,6 +207,32 @@ static void a_spare_becomes_a_voter_once_it_has_caught_up(void **unused)
     sim_close(sim);
 }
 
+static void what_a_crashed_sole_voter_had_sent_is_not_taken_for_what_it_writes_next(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 2, 1);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    raft_index index, joined;
+    assert_int_equal(driver_server_add(&leader->driver, 2, sim->nodes[1].address, RAFT_STANDBY), 0);
+    sim_run(sim, 300);
+    joined = sim->nodes[1].applied;
+    assert_true(joined == leader->applied);
+    leader->disk_stalled = true;
+    assert_int_equal(sim_write(leader, 16, &index), 0);
+    sim_run(sim, 100);
+    assert_true(sim->nodes[1].driver.log.last == index);
+    sim_crash(leader);
+    leader->disk_stalled = false;
+    sim_start(leader);
+    sim_wait_for_leader(sim);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(sim_write(leader, 16, &index), 0);
+    sim_run(sim, 500); /* Fails if the two apply different entries */
+    sim_wait_for_agreement(sim);
+    assert_true(sim->nodes[1].applied >= index);
+    sim_close(sim);
+}
+
 /* ---- Random stories ---- */
 
 #define READS_MAX 64
@@ -336,6 +362,7 @@ int main(void)
         cmocka_unit_test(the_leader_goes_on_without_a_follower_that_is_too_far_behind),
         cmocka_unit_test(a_configuration_behind_other_new_entries_takes_effect_on_followers),
         cmocka_unit_test(a_spare_becomes_a_voter_once_it_has_caught_up),
+        cmocka_unit_test(what_a_crashed_sole_voter_had_sent_is_not_taken_for_what_it_writes_next),
         cmocka_unit_test(nodes_agree_and_reads_are_never_stale_whatever_breaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
