@@ -42,6 +42,11 @@ struct policy_type {
     /* The entry to evict next, NULL when empty. Changes nothing that a later call would notice,
      * except to move reference bits and queues on as the policy's paper has it. */
     struct policy_node *(*victim)(struct policy *policy);
+    /* Optional: an entry of this key is about to be inserted. Called before the victims that make
+     * room for it are asked for, so that a policy with ghost lists can adapt first. */
+    void (*prepare)(struct policy *policy, uint64_t key_hash, uint32_t size);
+    /* Optional: whether an entry of this size is cached at all. Absent: any up to the capacity. */
+    bool (*admits)(const struct policy *policy, uint32_t size);
     /* Optional: the capacity changed. */
     void (*resize)(struct policy *policy, uint64_t capacity);
     /* Optional: the owner may keep a hit to itself if, of the insertions and hits that it told,

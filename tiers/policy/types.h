@@ -5,5 +5,12 @@
 #include "tiers/policy.h"
 
 extern const struct policy_type policy_lru;
+extern const struct policy_type policy_clock;
+extern const struct policy_type policy_slru;
+extern const struct policy_type policy_twoq;
+extern const struct policy_type policy_arc;
+extern const struct policy_type policy_s3fifo;
+extern const struct policy_type policy_sieve;
+extern const struct policy_type policy_wtinylfu;
 
 #endif

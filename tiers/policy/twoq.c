@@ -1,0 +1,108 @@
+/* Full 2Q (Johnson, Shasha, "2Q: A Low Overhead High Performance Buffer Management Replacement
+ * Algorithm", VLDB 1994). New entries pass through the FIFO queue A1in (a quarter); those that come
+ * back while only their name is left in the ghost list A1out (half) enter the LRU queue Am. */
+#include "ghost.h"
+#include "list.h"
+#include "types.h"
+
+#include <stdlib.h>
+
+enum { A1IN = 1, AM = 2 };
+
+struct twoq {
+    struct policy_list a1in;
+    struct policy_list am;
+    struct ghost *a1out;
+    uint64_t a1in_capacity;
+    bool returns; /* The entry being prepared was found in A1out */
+};
+
+static struct twoq *twoq_of(struct policy *policy)
+{
+    return (struct twoq *)policy;
+}
+
+static struct policy *twoq_create(uint64_t capacity)
+{
+    struct twoq *twoq = calloc(1, sizeof *twoq);
+
+    if (twoq == NULL)
+        return NULL;
+    twoq->a1in_capacity = capacity / 4;
+    twoq->a1out = ghost_new(capacity / 2);
+    if (twoq->a1out == NULL) {
+        free(twoq);
+        return NULL;
+    }
+    return (struct policy *)twoq;
+}
+
+static void twoq_destroy(struct policy *policy)
+{
+    ghost_free(twoq_of(policy)->a1out);
+    free(policy);
+}
+
+static void twoq_resize(struct policy *policy, uint64_t capacity)
+{
+    twoq_of(policy)->a1in_capacity = capacity / 4;
+    ghost_resize(twoq_of(policy)->a1out, capacity / 2);
+}
+
+static bool twoq_admits(const struct policy *policy, uint32_t size)
+{
+    return size <= ((const struct twoq *)policy)->a1in_capacity;
+}
+
+static void twoq_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
+{
+    (void)size;
+    twoq_of(policy)->returns = ghost_remove(twoq_of(policy)->a1out, key_hash);
+}
+
+static void twoq_insert(struct policy *policy, struct policy_node *node)
+{
+    struct twoq *twoq = twoq_of(policy);
+
+    node->list = twoq->returns ? AM : A1IN;
+    policy_list_push(twoq->returns ? &twoq->am : &twoq->a1in, node);
+    twoq->returns = false;
+}
+
+static void twoq_hit(struct policy *policy, struct policy_node *node)
+{
+    if (node->list == AM)
+        policy_list_to_head(&twoq_of(policy)->am, node);
+}
+
+static void twoq_remove(struct policy *policy, struct policy_node *node, bool evicted)
+{
+    struct twoq *twoq = twoq_of(policy);
+
+    policy_list_remove(node->list == AM ? &twoq->am : &twoq->a1in, node);
+    if (evicted && node->list == A1IN)
+        ghost_add(twoq->a1out, node->key_hash, node->size);
+    node->list = 0;
+}
+
+static struct policy_node *twoq_victim(struct policy *policy)
+{
+    struct twoq *twoq = twoq_of(policy);
+
+    if (twoq->a1in.size > twoq->a1in_capacity || twoq->am.tail == NULL)
+        return twoq->a1in.tail;
+    return twoq->am.tail;
+}
+
+const struct policy_type policy_twoq = {
+    .name = "twoq",
+    .create = twoq_create,
+    .destroy = twoq_destroy,
+    .insert = twoq_insert,
+    .hit = twoq_hit,
+    .remove = twoq_remove,
+    .victim = twoq_victim,
+    .prepare = twoq_prepare,
+    .admits = twoq_admits,
+    .resize = twoq_resize,
+};
