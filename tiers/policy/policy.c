@@ -4,8 +4,8 @@
 #include <string.h>
 
 static const struct policy_type *const types[] = {
-    &policy_lru,    &policy_clock, &policy_slru,     &policy_twoq, &policy_arc,
-    &policy_s3fifo, &policy_sieve,
+    &policy_lru, &policy_clock,  &policy_slru,  &policy_twoq,
+    &policy_arc, &policy_s3fifo, &policy_sieve, &policy_wtinylfu,
 };
 
 const struct policy_type *policy_at(size_t i)
