@@ -13,6 +13,7 @@
 #include "cold.h"
 
 #include "cold_internal.h"
+#include "file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -223,8 +224,8 @@ static void preallocate(struct cold *cold, uint64_t end)
         target = cold_align_up(cold->segment_bytes);
     if (target < end)
         target = end;
-    if (fallocate(cold->active_fd, FALLOC_FL_KEEP_SIZE, (off_t)cold->preallocated,
-                  (off_t)(target - cold->preallocated)) == 0)
+    if (file_allocate(cold->active_fd, FALLOC_FL_KEEP_SIZE, cold->preallocated,
+                      target - cold->preallocated) == 0)
         cold->preallocated = target;
     else
         cold->preallocated = UINT64_MAX;
@@ -312,7 +313,7 @@ static int active_sync(struct cold *cold)
 static void active_close(struct cold *cold, uint64_t bytes)
 {
     /* Gives back preallocated blocks; if that fails, the next open does it. */
-    (void)!ftruncate(cold->active_fd, (off_t)bytes);
+    (void)file_truncate(cold->active_fd, bytes);
     (void)close(cold->active_fd);
     cold->active_fd = -1;
     cold->active = NULL;

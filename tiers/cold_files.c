@@ -6,6 +6,7 @@
  */
 #include "cold_files.h"
 
+#include "file.h"
 #include "uring.h"
 
 #include <assert.h>
@@ -116,27 +117,23 @@ static int fail(char *error_text, size_t error_text_size, int error, const char 
 /* Opens the directory, which is made (durably) if it is absent. */
 static int directory_open(struct cold_files *files, char *error_text, size_t error_text_size)
 {
-    bool made = mkdir(files->directory, 0750) == 0;
+    bool made = file_folder_make(files->directory, 0750) == 0;
     if (!made && errno != EEXIST)
         return fail(error_text, error_text_size, errno, "create", files->directory, "");
-    files->directory_fd = open(files->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    files->directory_fd = file_open(AT_FDCWD, files->directory, O_RDONLY | O_DIRECTORY, 0);
     if (files->directory_fd == -1)
         return fail(error_text, error_text_size, errno, "open", files->directory, "");
     if (!made)
         return 0;
 
-    int parent = openat(files->directory_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = parent == -1 || fsync(parent) != 0 ? errno : 0;
-    if (parent != -1)
-        (void)close(parent);
-    if (error != 0)
-        return fail(error_text, error_text_size, error, "make durable", files->directory, "");
+    if (file_parent_sync(files->directory) != 0)
+        return fail(error_text, error_text_size, errno, "make durable", files->directory, "");
     return 0;
 }
 
 static int leftovers_delete(struct cold_files *files, char *error_text, size_t error_text_size)
 {
-    int fd = openat(files->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = file_open(files->directory_fd, ".", O_RDONLY | O_DIRECTORY, 0);
     DIR *directory = fd == -1 ? NULL : fdopendir(fd);
     if (directory == NULL) {
         int error = errno;
@@ -160,14 +157,14 @@ static int leftovers_delete(struct cold_files *files, char *error_text, size_t e
         size_t i = items_find(files, id);
         if (i < files->n && files->items[i]->id == id)
             continue;
-        if (unlinkat(files->directory_fd, entry->d_name, 0) != 0) {
+        if (file_unlink(files->directory_fd, entry->d_name) != 0) {
             error = errno;
             name = entry->d_name;
             break;
         }
         deleted = true;
     }
-    if (error == 0 && deleted && fsync(files->directory_fd) != 0)
+    if (error == 0 && deleted && file_sync(files->directory_fd) != 0)
         error = errno;
     int status = 0;
     if (error != 0)
@@ -204,8 +201,8 @@ static int known_check_size(struct cold_files *files, const struct cold_file *fi
     }
     if (size == file->bytes)
         return 0;
-    int fd = openat(files->directory_fd, name, O_WRONLY | O_CLOEXEC);
-    int error = fd == -1 || ftruncate(fd, (off_t)file->bytes) != 0 ? errno : 0;
+    int fd = file_open(files->directory_fd, name, O_WRONLY, 0);
+    int error = fd == -1 || file_truncate(fd, file->bytes) != 0 ? errno : 0;
     if (fd != -1)
         (void)close(fd);
     if (error != 0)
@@ -218,12 +215,12 @@ static int known_check_header(struct cold_files *files, const struct cold_file *
 {
     char name[COLD_NAME_BYTES];
     cold_name_print(file->id, name);
-    int fd = openat(files->directory_fd, name, O_RDONLY | O_CLOEXEC);
+    int fd = file_open(files->directory_fd, name, O_RDONLY, 0);
     if (fd == -1)
         return fail(error_text, error_text_size, errno, "open", files->directory, name);
 
     unsigned char block[COLD_BLOCK_BYTES] = {0};
-    ssize_t n = pread(fd, block, sizeof block, 0);
+    ssize_t n = file_read(fd, block, sizeof block, 0);
     int error = n < 0 ? errno : 0;
     (void)close(fd);
     if (error != 0)
@@ -329,14 +326,14 @@ void cold_files_close(struct cold_files *files)
 static int open_maybe_direct(struct cold_files *files, const char *name, int flags)
 {
     if (atomic_load(&files->direct)) {
-        int fd = openat(files->directory_fd, name, flags | O_DIRECT | O_CLOEXEC, 0640);
+        int fd = file_open(files->directory_fd, name, flags | O_DIRECT, 0640);
         if (fd != -1 || errno != EINVAL)
             return fd;
         atomic_store(&files->direct, false);
         /* open(2) may have made the file before it refused the flag. */
         flags &= ~O_EXCL;
     }
-    return openat(files->directory_fd, name, flags | O_CLOEXEC, 0640);
+    return file_open(files->directory_fd, name, flags, 0640);
 }
 
 int cold_files_create(struct cold_files *files, uint64_t id, struct cold_file **ret_file,
@@ -358,7 +355,7 @@ int cold_files_create(struct cold_files *files, uint64_t id, struct cold_file **
     pthread_mutex_unlock(&files->lock);
     if (status != 0) {
         (void)close(fd);
-        (void)unlinkat(files->directory_fd, name, 0);
+        (void)file_unlink(files->directory_fd, name);
         file_free(file);
         return status;
     }
@@ -403,7 +400,7 @@ bool cold_files_delete(struct cold_files *files, uint64_t id)
     /* A file that cannot be unlinked is a leftover, which the next open deletes. */
     char name[COLD_NAME_BYTES];
     cold_name_print(id, name);
-    (void)unlinkat(files->directory_fd, name, 0);
+    (void)file_unlink(files->directory_fd, name);
     if (unused != NULL)
         file_free(unused);
     return true;
@@ -413,11 +410,11 @@ void cold_files_cut(struct cold_files *files, const struct cold_file *file)
 {
     char name[COLD_NAME_BYTES];
     cold_name_print(file->id, name);
-    int fd = openat(files->directory_fd, name, O_WRONLY | O_CLOEXEC);
+    int fd = file_open(files->directory_fd, name, O_WRONLY, 0);
     if (fd == -1)
         return;
     /* If it fails the bytes are only wasted: nobody reads beyond the durable size. */
-    (void)!ftruncate(fd, (off_t)file->bytes);
+    (void)file_truncate(fd, file->bytes);
     (void)close(fd);
 }
 

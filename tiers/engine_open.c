@@ -7,6 +7,7 @@
  * on the caller's thread, before and after all others. */
 #include "engine.h"
 
+#include "file.h"
 #include "mover.h"
 
 #include <assert.h>
@@ -96,7 +97,25 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
     return 0;
 }
 
-/* Makes the directory and those above it. */
+static int folder_status(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+        return TIERS_NO_SPACE;
+    case ENOTDIR:
+        return TIERS_INVALID;
+    case ENOMEM:
+        return TIERS_NO_MEMORY;
+    case EIO:
+        return TIERS_IO;
+    default:
+        return TIERS_ACCESS;
+    }
+}
+
+/* Makes the directory and those above it, durably. The last name is synced even if it was there:
+ * whoever made it may have been cut off before he did. */
 static int folder_make(const char *path, char *error_text, size_t error_text_size)
 {
     char part[FOLDER_PATH_BYTES];
@@ -111,14 +130,16 @@ static int folder_make(const char *path, char *error_text, size_t error_text_siz
         }
         memcpy(part, path, end);
         part[end] = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
+        bool made = file_folder_make(part, 0700) == 0;
+        bool there = made || errno == EEXIST;
+        if (there && !made && end < n) {
+            continue;
+        }
+        if (!there || (file_parent_sync(part) != 0 && (made || errno != EACCES))) {
             int cause = errno;
             describe(error_text, error_text_size, "cannot create the directory %s: %s", part,
                      strerror(cause));
-            return cause == ENOSPC || cause == EDQUOT ? TIERS_NO_SPACE
-                   : cause == ENOTDIR                 ? TIERS_INVALID
-                   : cause == EIO                     ? TIERS_IO
-                                                      : TIERS_ACCESS;
+            return folder_status(cause);
         }
     }
     struct stat status;

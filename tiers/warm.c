@@ -6,6 +6,7 @@
  * Failures: everything LMDB says goes through warm_error. A file that was cut short would fault
  * when its map is read, so that opening pads it to the length that it claims: the zero pages then
  * read as damaged ones. One thread opens and closes; the figures are for any. */
+#include "file.h"
 #include "warm_private.h"
 
 #include <assert.h>
@@ -159,15 +160,15 @@ __attribute__((format(printf, 3, 4))) static void describe(char *text, size_t si
     }
 }
 
-static int file_open(const char *directory, const char *name, char *error_text,
-                     size_t error_text_size, int *ret_fd)
+static int named_open(const char *directory, const char *name, char *error_text,
+                      size_t error_text_size, int *ret_fd)
 {
     char path[PATH_BYTES];
     if (snprintf(path, sizeof path, "%s/%s", directory, name) >= (int)sizeof path) {
         describe(error_text, error_text_size, "the path of %s is too long", directory);
         return TIERS_INVALID;
     }
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE);
+    int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT, FILE_MODE);
     if (fd < 0) {
         int cause = errno;
         describe(error_text, error_text_size, "cannot open %s: %s", path, strerror(cause));
@@ -181,7 +182,7 @@ static int file_open(const char *directory, const char *name, char *error_text,
 static int directory_lock(struct warm *warm, const char *directory, char *error_text,
                           size_t error_text_size)
 {
-    int error = file_open(directory, "LOCK", error_text, error_text_size, &warm->lock_fd);
+    int error = named_open(directory, "LOCK", error_text, error_text_size, &warm->lock_fd);
     if (error) {
         return error;
     }
@@ -202,11 +203,11 @@ static int directory_lock(struct warm *warm, const char *directory, char *error_
 static int reader_table_allocate(const char *directory, char *error_text, size_t error_text_size)
 {
     int fd = -1;
-    int error = file_open(directory, "lock.mdb", error_text, error_text_size, &fd);
+    int error = named_open(directory, "lock.mdb", error_text, error_text_size, &fd);
     if (error) {
         return error;
     }
-    int cause = posix_fallocate(fd, 0, READER_TABLE_BYTES);
+    int cause = file_allocate(fd, 0, 0, READER_TABLE_BYTES) == 0 ? 0 : errno;
     close(fd);
     if (cause != 0 && cause != EOPNOTSUPP && cause != EINVAL) {
         describe(error_text, error_text_size, "cannot allocate %s/lock.mdb: %s", directory,
@@ -251,7 +252,8 @@ static int file_pad(struct warm *warm, const char *directory, char *error_text,
     }
     warm->page_bytes = stat.ms_psize;
     off_t bytes = (off_t)(((uint64_t)info.me_last_pgno + 1) * stat.ms_psize);
-    if (fstat(fd, &file) != 0 || (file.st_size < bytes && ftruncate(fd, bytes) != 0)) {
+    if (fstat(fd, &file) != 0 ||
+        (file.st_size < bytes && file_truncate(fd, (uint64_t)bytes) != 0)) {
         int cause = errno;
         describe(error_text, error_text_size, "cannot extend %s/data.mdb: %s", directory,
                  strerror(cause));
@@ -357,6 +359,22 @@ static int meta_load(struct warm *warm, MDB_txn *txn)
     return 0;
 }
 
+/* LMDB syncs the files that it makes, but not the names. Done at each opening: the one that made
+ * them may have been cut off before it came here. */
+static int names_sync(const char *directory, char *error_text, size_t error_text_size)
+{
+    int fd = file_open(AT_FDCWD, directory, O_RDONLY | O_DIRECTORY, 0);
+    int cause = fd == -1 || file_sync(fd) != 0 ? errno : 0;
+    if (fd != -1) {
+        close(fd);
+    }
+    if (cause != 0) {
+        describe(error_text, error_text_size, "cannot sync the directory %s: %s", directory,
+                 strerror(cause));
+    }
+    return warm_error(cause);
+}
+
 /* What the segment rows add up to. */
 static int cold_usage_load(struct warm *warm, MDB_txn *txn)
 {
@@ -432,6 +450,9 @@ int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm,
     }
     if (error == 0) {
         error = contents_load(warm, directory, error_text, error_text_size);
+    }
+    if (error == 0) {
+        error = names_sync(directory, error_text, error_text_size);
     }
     if (error) {
         warm_close(warm);
