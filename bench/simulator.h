@@ -6,6 +6,7 @@
 #include "tiers/policy.h"
 #include "trace.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct simulation {
@@ -13,6 +14,8 @@ struct simulation {
     const struct policy_type *policy;
     uint64_t capacity;
     bool by_bytes; /* Capacity counts bytes; else every key has size 1 */
+    atomic_size_t
+        *requests_done; /* Counted up from time to time, for a progress bar; may be NULL */
 };
 
 struct simulation_result {
