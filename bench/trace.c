@@ -17,12 +17,12 @@ struct trace_builder {
 
 struct trace_builder *trace_builder_new(void)
 {
-    struct trace_builder *builder = calloc(1, sizeof *builder);
+    struct trace_builder *builder = calloc(1, sizeof(*builder));
 
     if (builder == NULL)
         return NULL;
     builder->table_size = 1u << 16;
-    builder->table = calloc(builder->table_size, sizeof *builder->table);
+    builder->table = calloc(builder->table_size, sizeof(*builder->table));
     if (builder->table == NULL) {
         free(builder);
         return NULL;
@@ -43,7 +43,7 @@ void trace_builder_free(struct trace_builder *builder)
 static int grow_table(struct trace_builder *builder)
 {
     size_t size = builder->table_size * 2;
-    uint32_t *table = calloc(size, sizeof *table);
+    uint32_t *table = calloc(size, sizeof(*table));
 
     if (table == NULL)
         return -1;
@@ -109,7 +109,7 @@ int trace_builder_add_hashed(struct trace_builder *builder, uint64_t hash, uint3
         return -1;
     if (trace->n_requests == builder->requests_capacity) {
         size_t capacity = trace->n_requests == 0 ? 4096 : trace->n_requests * 2;
-        void *grown = realloc(trace->requests, capacity * sizeof *trace->requests);
+        void *grown = realloc(trace->requests, capacity * sizeof(*trace->requests));
         if (grown == NULL)
             return -1;
         trace->requests = grown;
@@ -144,5 +144,5 @@ void trace_close(struct trace *trace)
     free(trace->requests);
     free(trace->key_hashes);
     free(trace->key_sizes);
-    memset(trace, 0, sizeof *trace);
+    memset(trace, 0, sizeof(*trace));
 }

@@ -10,7 +10,7 @@
 
 enum { T1 = 1, T2 = 2 };
 
-struct arc {
+struct policy {
     struct policy_list t1;
     struct policy_list t2;
     struct ghost *b1;
@@ -22,21 +22,16 @@ struct arc {
     bool forget; /* The victim just named leaves no ghost: T1 alone fills the directory */
 };
 
-static struct arc *arc_of(struct policy *policy)
+static void arc_destroy(struct policy *arc)
 {
-    return (struct arc *)policy;
-}
-
-static void arc_destroy(struct policy *policy)
-{
-    ghost_free(arc_of(policy)->b1);
-    ghost_free(arc_of(policy)->b2);
-    free(policy);
+    ghost_free(arc->b1);
+    ghost_free(arc->b2);
+    free(arc);
 }
 
 static struct policy *arc_create(uint64_t capacity)
 {
-    struct arc *arc = calloc(1, sizeof *arc);
+    struct policy *arc = calloc(1, sizeof(*arc));
 
     if (arc == NULL)
         return NULL;
@@ -45,16 +40,14 @@ static struct policy *arc_create(uint64_t capacity)
     arc->b1 = ghost_new(capacity);
     arc->b2 = ghost_new(2 * capacity);
     if (arc->b1 == NULL || arc->b2 == NULL) {
-        arc_destroy((struct policy *)arc);
+        arc_destroy(arc);
         return NULL;
     }
-    return (struct policy *)arc;
+    return arc;
 }
 
-static void arc_resize(struct policy *policy, uint64_t capacity)
+static void arc_resize(struct policy *arc, uint64_t capacity)
 {
-    struct arc *arc = arc_of(policy);
-
     arc->capacity = capacity;
     ghost_resize(arc->b1, capacity);
     ghost_resize(arc->b2, 2 * capacity);
@@ -67,9 +60,8 @@ static double ratio(uint64_t a, uint64_t b)
     return b == 0 || a <= b ? 1.0 : (double)a / (double)b;
 }
 
-static void arc_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
+static void arc_prepare(struct policy *arc, uint64_t key_hash, uint32_t size)
 {
-    struct arc *arc = arc_of(policy);
     uint64_t b1 = ghost_size(arc->b1), b2 = ghost_size(arc->b2);
 
     arc->arrival_size = size;
@@ -87,28 +79,22 @@ static void arc_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
     }
 }
 
-static void arc_insert(struct policy *policy, struct policy_node *node)
+static void arc_insert(struct policy *arc, struct policy_node *node)
 {
-    struct arc *arc = arc_of(policy);
-
     node->list = arc->arrival == NEW ? T1 : T2;
     policy_list_push(arc->arrival == NEW ? &arc->t1 : &arc->t2, node);
     arc->arrival = NEW;
 }
 
-static void arc_hit(struct policy *policy, struct policy_node *node)
+static void arc_hit(struct policy *arc, struct policy_node *node)
 {
-    struct arc *arc = arc_of(policy);
-
     policy_list_remove(node->list == T1 ? &arc->t1 : &arc->t2, node);
     node->list = T2;
     policy_list_push(&arc->t2, node);
 }
 
-static void arc_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void arc_remove(struct policy *arc, struct policy_node *node, bool evicted)
 {
-    struct arc *arc = arc_of(policy);
-
     policy_list_remove(node->list == T1 ? &arc->t1 : &arc->t2, node);
     if (evicted && !arc->forget)
         ghost_add(node->list == T1 ? arc->b1 : arc->b2, node->key_hash, node->size);
@@ -117,7 +103,7 @@ static void arc_remove(struct policy *policy, struct policy_node *node, bool evi
 }
 
 /* REPLACE of the paper. */
-static struct policy_node *replace(struct arc *arc)
+static struct policy_node *replace(struct policy *arc)
 {
     double t1 = (double)arc->t1.size;
     bool from_t1 = arc->t1.tail != NULL &&
@@ -126,9 +112,8 @@ static struct policy_node *replace(struct arc *arc)
     return from_t1 || arc->t2.tail == NULL ? arc->t1.tail : arc->t2.tail;
 }
 
-static struct policy_node *arc_victim(struct policy *policy)
+static struct policy_node *arc_victim(struct policy *arc)
 {
-    struct arc *arc = arc_of(policy);
     uint64_t l1 = arc->t1.size + ghost_size(arc->b1);
     uint64_t l2 = arc->t2.size + ghost_size(arc->b2);
 

@@ -6,49 +6,44 @@
 
 #include <stdlib.h>
 
-struct clock_policy {
+struct policy {
     struct policy_list queue;
 };
-
-static struct clock_policy *clock_of(struct policy *policy)
-{
-    return (struct clock_policy *)policy;
-}
 
 static struct policy *clock_create(uint64_t capacity)
 {
     (void)capacity;
-    return calloc(1, sizeof(struct clock_policy));
+    return calloc(1, sizeof(struct policy));
 }
 
-static void clock_destroy(struct policy *policy)
+static void clock_destroy(struct policy *clock)
 {
-    free(policy);
+    free(clock);
 }
 
-static void clock_insert(struct policy *policy, struct policy_node *node)
+static void clock_insert(struct policy *clock, struct policy_node *node)
 {
     node->mark = 0;
     node->list = 1;
-    policy_list_push(&clock_of(policy)->queue, node);
+    policy_list_push(&clock->queue, node);
 }
 
-static void clock_hit(struct policy *policy, struct policy_node *node)
+static void clock_hit(struct policy *clock, struct policy_node *node)
 {
-    (void)policy;
+    (void)clock;
     node->mark = 1;
 }
 
-static void clock_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void clock_remove(struct policy *clock, struct policy_node *node, bool evicted)
 {
     (void)evicted;
-    policy_list_remove(&clock_of(policy)->queue, node);
+    policy_list_remove(&clock->queue, node);
     node->list = 0;
 }
 
-static struct policy_node *clock_victim(struct policy *policy)
+static struct policy_node *clock_victim(struct policy *clock)
 {
-    struct policy_list *queue = &clock_of(policy)->queue;
+    struct policy_list *queue = &clock->queue;
 
     while (queue->tail != NULL && queue->tail->mark != 0) {
         queue->tail->mark = 0;

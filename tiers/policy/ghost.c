@@ -41,10 +41,10 @@ static bool grow(struct ghost *ghost)
 
     if (n > UINT32_MAX / 2)
         return false;
-    buckets = malloc(n * sizeof *buckets);
+    buckets = malloc(n * sizeof(*buckets));
     if (buckets == NULL)
         return false;
-    slots = realloc(ghost->slots, n * sizeof *slots);
+    slots = realloc(ghost->slots, n * sizeof(*slots));
     if (slots == NULL) {
         free(buckets);
         return false;
@@ -53,7 +53,7 @@ static bool grow(struct ghost *ghost)
     ghost->slots = slots;
     ghost->buckets = buckets;
     ghost->n_slots = n;
-    memset(buckets, 0xff, n * sizeof *buckets);
+    memset(buckets, 0xff, n * sizeof(*buckets));
     for (uint32_t i = ghost->oldest; i != NONE; i = slots[i].younger) {
         uint32_t *bucket = bucket_of(ghost, slots[i].key_hash);
         slots[i].chain = *bucket;
@@ -68,7 +68,7 @@ static bool grow(struct ghost *ghost)
 
 struct ghost *ghost_new(uint64_t capacity)
 {
-    struct ghost *ghost = calloc(1, sizeof *ghost);
+    struct ghost *ghost = calloc(1, sizeof(*ghost));
 
     if (ghost == NULL)
         return NULL;

@@ -13,7 +13,7 @@ enum { SMALL = 1, MAIN = 2 };
 #define SMALL_HITS_TO_MOVE 2
 #define MAIN_HITS_MAX      3
 
-struct s3fifo {
+struct policy {
     struct policy_list small;
     struct policy_list main;
     struct ghost *ghost;
@@ -22,12 +22,7 @@ struct s3fifo {
     bool returns; /* The entry being prepared was found in the ghost list */
 };
 
-static struct s3fifo *s3fifo_of(struct policy *policy)
-{
-    return (struct s3fifo *)policy;
-}
-
-static void size_queues(struct s3fifo *s3fifo, uint64_t capacity)
+static void size_queues(struct policy *s3fifo, uint64_t capacity)
 {
     s3fifo->small_capacity = capacity / 10;
     if (s3fifo->small_capacity < 2)
@@ -44,7 +39,7 @@ static uint64_t ghost_capacity(uint64_t capacity)
 
 static struct policy *s3fifo_create(uint64_t capacity)
 {
-    struct s3fifo *s3fifo = calloc(1, sizeof *s3fifo);
+    struct policy *s3fifo = calloc(1, sizeof(*s3fifo));
 
     if (s3fifo == NULL)
         return NULL;
@@ -54,60 +49,56 @@ static struct policy *s3fifo_create(uint64_t capacity)
         free(s3fifo);
         return NULL;
     }
-    return (struct policy *)s3fifo;
+    return s3fifo;
 }
 
-static void s3fifo_destroy(struct policy *policy)
+static void s3fifo_destroy(struct policy *s3fifo)
 {
-    ghost_free(s3fifo_of(policy)->ghost);
-    free(policy);
+    ghost_free(s3fifo->ghost);
+    free(s3fifo);
 }
 
-static void s3fifo_resize(struct policy *policy, uint64_t capacity)
+static void s3fifo_resize(struct policy *s3fifo, uint64_t capacity)
 {
-    size_queues(s3fifo_of(policy), capacity);
-    ghost_resize(s3fifo_of(policy)->ghost, ghost_capacity(capacity));
+    size_queues(s3fifo, capacity);
+    ghost_resize(s3fifo->ghost, ghost_capacity(capacity));
 }
 
-static bool s3fifo_admits(const struct policy *policy, uint32_t size)
+static bool s3fifo_admits(const struct policy *s3fifo, uint32_t size)
 {
-    return size < ((const struct s3fifo *)policy)->small_capacity;
+    return size < s3fifo->small_capacity;
 }
 
-static void s3fifo_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
+static void s3fifo_prepare(struct policy *s3fifo, uint64_t key_hash, uint32_t size)
 {
     (void)size;
-    s3fifo_of(policy)->returns = ghost_remove(s3fifo_of(policy)->ghost, key_hash);
+    s3fifo->returns = ghost_remove(s3fifo->ghost, key_hash);
 }
 
-static void s3fifo_insert(struct policy *policy, struct policy_node *node)
+static void s3fifo_insert(struct policy *s3fifo, struct policy_node *node)
 {
-    struct s3fifo *s3fifo = s3fifo_of(policy);
-
     node->mark = 0;
     node->list = s3fifo->returns ? MAIN : SMALL;
     policy_list_push(s3fifo->returns ? &s3fifo->main : &s3fifo->small, node);
     s3fifo->returns = false;
 }
 
-static void s3fifo_hit(struct policy *policy, struct policy_node *node)
+static void s3fifo_hit(struct policy *s3fifo, struct policy_node *node)
 {
-    (void)policy;
+    (void)s3fifo;
     if (node->mark < MAIN_HITS_MAX)
         node->mark++;
 }
 
-static void s3fifo_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void s3fifo_remove(struct policy *s3fifo, struct policy_node *node, bool evicted)
 {
-    struct s3fifo *s3fifo = s3fifo_of(policy);
-
     policy_list_remove(node->list == MAIN ? &s3fifo->main : &s3fifo->small, node);
     if (evicted && node->list == SMALL)
         ghost_add(s3fifo->ghost, node->key_hash, node->size);
     node->list = 0;
 }
 
-static struct policy_node *main_victim(struct s3fifo *s3fifo)
+static struct policy_node *main_victim(struct policy *s3fifo)
 {
     while (s3fifo->main.tail != NULL && s3fifo->main.tail->mark > 0) {
         s3fifo->main.tail->mark--;
@@ -117,7 +108,7 @@ static struct policy_node *main_victim(struct s3fifo *s3fifo)
 }
 
 /* Lets what earned it pass to main; NULL when that empties the small queue. */
-static struct policy_node *small_victim(struct s3fifo *s3fifo)
+static struct policy_node *small_victim(struct policy *s3fifo)
 {
     struct policy_node *node;
 
@@ -130,9 +121,8 @@ static struct policy_node *small_victim(struct s3fifo *s3fifo)
     return node;
 }
 
-static struct policy_node *s3fifo_victim(struct policy *policy)
+static struct policy_node *s3fifo_victim(struct policy *s3fifo)
 {
-    struct s3fifo *s3fifo = s3fifo_of(policy);
     struct policy_node *node = NULL;
 
     if (s3fifo->main.size <= s3fifo->main_capacity)

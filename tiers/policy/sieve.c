@@ -6,44 +6,37 @@
 
 #include <stdlib.h>
 
-struct sieve {
+struct policy {
     struct policy_list queue;
     struct policy_node *hand; /* Where the next search begins; NULL: at the tail */
 };
 
-static struct sieve *sieve_of(struct policy *policy)
-{
-    return (struct sieve *)policy;
-}
-
 static struct policy *sieve_create(uint64_t capacity)
 {
     (void)capacity;
-    return calloc(1, sizeof(struct sieve));
+    return calloc(1, sizeof(struct policy));
 }
 
-static void sieve_destroy(struct policy *policy)
+static void sieve_destroy(struct policy *sieve)
 {
-    free(policy);
+    free(sieve);
 }
 
-static void sieve_insert(struct policy *policy, struct policy_node *node)
+static void sieve_insert(struct policy *sieve, struct policy_node *node)
 {
     node->mark = 0;
     node->list = 1;
-    policy_list_push(&sieve_of(policy)->queue, node);
+    policy_list_push(&sieve->queue, node);
 }
 
-static void sieve_hit(struct policy *policy, struct policy_node *node)
+static void sieve_hit(struct policy *sieve, struct policy_node *node)
 {
-    (void)policy;
+    (void)sieve;
     node->mark = 1;
 }
 
-static void sieve_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void sieve_remove(struct policy *sieve, struct policy_node *node, bool evicted)
 {
-    struct sieve *sieve = sieve_of(policy);
-
     (void)evicted;
     if (sieve->hand == node)
         sieve->hand = node->previous;
@@ -51,9 +44,8 @@ static void sieve_remove(struct policy *policy, struct policy_node *node, bool e
     node->list = 0;
 }
 
-static struct policy_node *sieve_victim(struct policy *policy)
+static struct policy_node *sieve_victim(struct policy *sieve)
 {
-    struct sieve *sieve = sieve_of(policy);
     struct policy_node *node = sieve->hand != NULL ? sieve->hand : sieve->queue.tail;
 
     while (node != NULL && node->mark != 0) {

@@ -27,7 +27,7 @@ static uint8_t *counter_of(const struct sketch *sketch, uint64_t key_hash, unsig
 
 struct sketch *sketch_new(void)
 {
-    struct sketch *sketch = malloc(sizeof *sketch);
+    struct sketch *sketch = malloc(sizeof(*sketch));
 
     if (sketch == NULL)
         return NULL;

@@ -9,55 +9,49 @@
 
 #define SEGMENTS 4
 
-struct slru {
+struct policy {
     struct policy_list segments[SEGMENTS];
     uint64_t segment_capacity;
 };
 
-static struct slru *slru_of(struct policy *policy)
-{
-    return (struct slru *)policy;
-}
-
 static struct policy *slru_create(uint64_t capacity)
 {
-    struct slru *slru = calloc(1, sizeof *slru);
+    struct policy *slru = calloc(1, sizeof(*slru));
 
     if (slru != NULL)
         slru->segment_capacity = capacity / SEGMENTS;
-    return (struct policy *)slru;
+    return slru;
 }
 
-static void slru_destroy(struct policy *policy)
+static void slru_destroy(struct policy *slru)
 {
-    free(policy);
+    free(slru);
 }
 
-static void slru_resize(struct policy *policy, uint64_t capacity)
+static void slru_resize(struct policy *slru, uint64_t capacity)
 {
-    slru_of(policy)->segment_capacity = capacity / SEGMENTS;
+    slru->segment_capacity = capacity / SEGMENTS;
 }
 
-static bool slru_admits(const struct policy *policy, uint32_t size)
+static bool slru_admits(const struct policy *slru, uint32_t size)
 {
-    return size <= ((const struct slru *)policy)->segment_capacity;
+    return size <= slru->segment_capacity;
 }
 
-static void put(struct slru *slru, struct policy_node *node, unsigned segment)
+static void put(struct policy *slru, struct policy_node *node, unsigned segment)
 {
     node->list = (uint8_t)(segment + 1);
     policy_list_push(&slru->segments[segment], node);
 }
 
-static void take(struct slru *slru, struct policy_node *node)
+static void take(struct policy *slru, struct policy_node *node)
 {
     policy_list_remove(&slru->segments[node->list - 1], node);
     node->list = 0;
 }
 
-static void slru_insert(struct policy *policy, struct policy_node *node)
+static void slru_insert(struct policy *slru, struct policy_node *node)
 {
-    struct slru *slru = slru_of(policy);
     unsigned segment = 0;
 
     while (segment < SEGMENTS && slru->segments[segment].size + node->size > slru->segment_capacity)
@@ -65,9 +59,8 @@ static void slru_insert(struct policy *policy, struct policy_node *node)
     put(slru, node, segment == SEGMENTS ? 0 : segment);
 }
 
-static void slru_hit(struct policy *policy, struct policy_node *node)
+static void slru_hit(struct policy *slru, struct policy_node *node)
 {
-    struct slru *slru = slru_of(policy);
     unsigned segment = node->list - 1u;
 
     if (segment == SEGMENTS - 1) {
@@ -78,24 +71,23 @@ static void slru_hit(struct policy *policy, struct policy_node *node)
     put(slru, node, segment + 1);
     /* The lowest segment may overflow: the cache as a whole is then no fuller than before. */
     for (unsigned i = segment + 1; i > 0; i--) {
-        while (slru->segments[i].size > slru->segment_capacity) {
-            struct policy_node *sinking = slru->segments[i].tail;
+        struct policy_node *sinking;
+        while (slru->segments[i].size > slru->segment_capacity &&
+               (sinking = slru->segments[i].tail) != NULL) {
             take(slru, sinking);
             put(slru, sinking, i - 1);
         }
     }
 }
 
-static void slru_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void slru_remove(struct policy *slru, struct policy_node *node, bool evicted)
 {
     (void)evicted;
-    take(slru_of(policy), node);
+    take(slru, node);
 }
 
-static struct policy_node *slru_victim(struct policy *policy)
+static struct policy_node *slru_victim(struct policy *slru)
 {
-    struct slru *slru = slru_of(policy);
-
     for (unsigned i = 0; i < SEGMENTS; i++)
         if (slru->segments[i].tail != NULL)
             return slru->segments[i].tail;

@@ -9,7 +9,7 @@
 
 enum { A1IN = 1, AM = 2 };
 
-struct twoq {
+struct policy {
     struct policy_list a1in;
     struct policy_list am;
     struct ghost *a1out;
@@ -17,14 +17,9 @@ struct twoq {
     bool returns; /* The entry being prepared was found in A1out */
 };
 
-static struct twoq *twoq_of(struct policy *policy)
-{
-    return (struct twoq *)policy;
-}
-
 static struct policy *twoq_create(uint64_t capacity)
 {
-    struct twoq *twoq = calloc(1, sizeof *twoq);
+    struct policy *twoq = calloc(1, sizeof(*twoq));
 
     if (twoq == NULL)
         return NULL;
@@ -34,61 +29,55 @@ static struct policy *twoq_create(uint64_t capacity)
         free(twoq);
         return NULL;
     }
-    return (struct policy *)twoq;
+    return twoq;
 }
 
-static void twoq_destroy(struct policy *policy)
+static void twoq_destroy(struct policy *twoq)
 {
-    ghost_free(twoq_of(policy)->a1out);
-    free(policy);
+    ghost_free(twoq->a1out);
+    free(twoq);
 }
 
-static void twoq_resize(struct policy *policy, uint64_t capacity)
+static void twoq_resize(struct policy *twoq, uint64_t capacity)
 {
-    twoq_of(policy)->a1in_capacity = capacity / 4;
-    ghost_resize(twoq_of(policy)->a1out, capacity / 2);
+    twoq->a1in_capacity = capacity / 4;
+    ghost_resize(twoq->a1out, capacity / 2);
 }
 
-static bool twoq_admits(const struct policy *policy, uint32_t size)
+static bool twoq_admits(const struct policy *twoq, uint32_t size)
 {
-    return size <= ((const struct twoq *)policy)->a1in_capacity;
+    return size <= twoq->a1in_capacity;
 }
 
-static void twoq_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
+static void twoq_prepare(struct policy *twoq, uint64_t key_hash, uint32_t size)
 {
     (void)size;
-    twoq_of(policy)->returns = ghost_remove(twoq_of(policy)->a1out, key_hash);
+    twoq->returns = ghost_remove(twoq->a1out, key_hash);
 }
 
-static void twoq_insert(struct policy *policy, struct policy_node *node)
+static void twoq_insert(struct policy *twoq, struct policy_node *node)
 {
-    struct twoq *twoq = twoq_of(policy);
-
     node->list = twoq->returns ? AM : A1IN;
     policy_list_push(twoq->returns ? &twoq->am : &twoq->a1in, node);
     twoq->returns = false;
 }
 
-static void twoq_hit(struct policy *policy, struct policy_node *node)
+static void twoq_hit(struct policy *twoq, struct policy_node *node)
 {
     if (node->list == AM)
-        policy_list_to_head(&twoq_of(policy)->am, node);
+        policy_list_to_head(&twoq->am, node);
 }
 
-static void twoq_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void twoq_remove(struct policy *twoq, struct policy_node *node, bool evicted)
 {
-    struct twoq *twoq = twoq_of(policy);
-
     policy_list_remove(node->list == AM ? &twoq->am : &twoq->a1in, node);
     if (evicted && node->list == A1IN)
         ghost_add(twoq->a1out, node->key_hash, node->size);
     node->list = 0;
 }
 
-static struct policy_node *twoq_victim(struct policy *policy)
+static struct policy_node *twoq_victim(struct policy *twoq)
 {
-    struct twoq *twoq = twoq_of(policy);
-
     if (twoq->a1in.size > twoq->a1in_capacity || twoq->am.tail == NULL)
         return twoq->a1in.tail;
     return twoq->am.tail;

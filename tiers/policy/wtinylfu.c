@@ -24,7 +24,7 @@ enum { WINDOW = 1, PROBATION = 2, PROTECTED = 3 };
 #define PERIOD_PER_ENTRY   20   /* Accesses a period, per cached entry */
 #define AGE_PER_ENTRY      32   /* Hits in main between two agings of the sketch */
 
-struct wtinylfu {
+struct policy {
     struct policy_list window;
     struct policy_list probation;
     struct policy_list protected;
@@ -39,19 +39,14 @@ struct wtinylfu {
     uint64_t period_accesses;
 };
 
-static struct wtinylfu *wtinylfu_of(struct policy *policy)
-{
-    return (struct wtinylfu *)policy;
-}
-
-static uint64_t window_capacity(const struct wtinylfu *lfu)
+static uint64_t window_capacity(const struct policy *lfu)
 {
     uint64_t size = (uint64_t)((double)lfu->capacity * lfu->window_share);
 
     return size > 0 ? size : 1;
 }
 
-static uint64_t main_capacity(const struct wtinylfu *lfu)
+static uint64_t main_capacity(const struct policy *lfu)
 {
     uint64_t window = window_capacity(lfu);
 
@@ -60,7 +55,7 @@ static uint64_t main_capacity(const struct wtinylfu *lfu)
 
 static struct policy *wtinylfu_create(uint64_t capacity)
 {
-    struct wtinylfu *lfu = calloc(1, sizeof *lfu);
+    struct policy *lfu = calloc(1, sizeof(*lfu));
 
     if (lfu == NULL)
         return NULL;
@@ -72,26 +67,26 @@ static struct policy *wtinylfu_create(uint64_t capacity)
     lfu->capacity = capacity;
     lfu->window_share = WINDOW_SHARE_LEAST;
     lfu->step = STEP_FIRST;
-    return (struct policy *)lfu;
+    return lfu;
 }
 
-static void wtinylfu_destroy(struct policy *policy)
+static void wtinylfu_destroy(struct policy *lfu)
 {
-    sketch_free(wtinylfu_of(policy)->sketch);
-    free(policy);
+    sketch_free(lfu->sketch);
+    free(lfu);
 }
 
-static void wtinylfu_resize(struct policy *policy, uint64_t capacity)
+static void wtinylfu_resize(struct policy *lfu, uint64_t capacity)
 {
-    wtinylfu_of(policy)->capacity = capacity;
+    lfu->capacity = capacity;
 }
 
-static struct policy_list *list_of(struct wtinylfu *lfu, unsigned list)
+static struct policy_list *list_of(struct policy *lfu, unsigned list)
 {
     return list == WINDOW ? &lfu->window : list == PROBATION ? &lfu->probation : &lfu->protected;
 }
 
-static void move(struct wtinylfu *lfu, struct policy_node *node, unsigned list)
+static void move(struct policy *lfu, struct policy_node *node, unsigned list)
 {
     policy_list_remove(list_of(lfu, node->list), node);
     node->list = (uint8_t)list;
@@ -100,7 +95,7 @@ static void move(struct wtinylfu *lfu, struct policy_node *node, unsigned list)
 
 /* Ends a period: climbs on while the hit rate rises, turns round when it falls, takes large steps
  * again when it changed much. */
-static void climb(struct wtinylfu *lfu)
+static void climb(struct policy *lfu)
 {
     double hit_rate = (double)lfu->period_hits / (double)lfu->period_accesses;
     double change = hit_rate - lfu->hit_rate_before;
@@ -122,7 +117,7 @@ static void climb(struct wtinylfu *lfu)
         move(lfu, lfu->protected.tail, PROBATION);
 }
 
-static void count_access(struct wtinylfu *lfu, bool hit)
+static void count_access(struct policy *lfu, bool hit)
 {
     lfu->period_accesses++;
     lfu->period_hits += hit;
@@ -131,29 +126,23 @@ static void count_access(struct wtinylfu *lfu, bool hit)
         climb(lfu);
 }
 
-static void wtinylfu_prepare(struct policy *policy, uint64_t key_hash, uint32_t size)
+static void wtinylfu_prepare(struct policy *lfu, uint64_t key_hash, uint32_t size)
 {
-    struct wtinylfu *lfu = wtinylfu_of(policy);
-
     (void)size;
     sketch_add(lfu->sketch, key_hash);
     count_access(lfu, false);
 }
 
-static void wtinylfu_insert(struct policy *policy, struct policy_node *node)
+static void wtinylfu_insert(struct policy *lfu, struct policy_node *node)
 {
-    struct wtinylfu *lfu = wtinylfu_of(policy);
-
     lfu->entries++;
     sketch_fit(lfu->sketch, lfu->entries);
     node->list = WINDOW;
     policy_list_push(&lfu->window, node);
 }
 
-static void wtinylfu_hit(struct policy *policy, struct policy_node *node)
+static void wtinylfu_hit(struct policy *lfu, struct policy_node *node)
 {
-    struct wtinylfu *lfu = wtinylfu_of(policy);
-
     count_access(lfu, true);
     if (node->list == WINDOW) {
         policy_list_to_head(&lfu->window, node);
@@ -169,26 +158,23 @@ static void wtinylfu_hit(struct policy *policy, struct policy_node *node)
         move(lfu, lfu->protected.tail, PROBATION);
 }
 
-static void wtinylfu_remove(struct policy *policy, struct policy_node *node, bool evicted)
+static void wtinylfu_remove(struct policy *lfu, struct policy_node *node, bool evicted)
 {
-    struct wtinylfu *lfu = wtinylfu_of(policy);
-
     (void)evicted;
     policy_list_remove(list_of(lfu, node->list), node);
     node->list = 0;
     lfu->entries--;
 }
 
-static struct policy_node *main_victim(struct wtinylfu *lfu)
+static struct policy_node *main_victim(struct policy *lfu)
 {
     return lfu->probation.tail != NULL ? lfu->probation.tail : lfu->protected.tail;
 }
 
 /* The window's oldest entries move to main while main has room; then the oldest one and main's
  * victim compete. */
-static struct policy_node *wtinylfu_victim(struct policy *policy)
+static struct policy_node *wtinylfu_victim(struct policy *lfu)
 {
-    struct wtinylfu *lfu = wtinylfu_of(policy);
     uint64_t main_most = main_capacity(lfu);
 
     for (;;) {

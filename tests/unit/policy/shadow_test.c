@@ -1,0 +1,128 @@
+/* Shadows: what they hold and what they predict, for every policy. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "policy/shadow.h"
+
+#define CAPACITY 1000
+#define ACCESSES 20000
+
+/* Well mixed, as a hash of keys is. */
+static uint64_t hash_of(uint64_t number)
+{
+    number = (number + 1) * 0x9e3779b97f4a7c15u;
+    number ^= number >> 32;
+    return number * 0xd6e8feb86659fd93u;
+}
+
+static void a_shadow_holds_what_was_accessed_until_it_is_full(void **state)
+{
+    (void)state;
+    for (size_t p = 0; policy_at(p) != NULL; p++) {
+        struct shadow *shadow = shadow_new(policy_at(p), CAPACITY);
+        assert_non_null(shadow);
+        for (uint64_t i = 0; i < CAPACITY / 10; i++)
+            assert_false(shadow_access(shadow, hash_of(i), 10));
+        assert_int_equal(shadow_used(shadow), CAPACITY);
+        for (uint64_t i = 0; i < CAPACITY / 10; i++)
+            assert_true(shadow_access(shadow, hash_of(i), 10));
+        shadow_free(shadow);
+    }
+}
+
+static void a_shadow_never_holds_more_than_its_capacity(void **state)
+{
+    uint64_t seed = random_seed();
+
+    (void)state;
+    for (size_t p = 0; policy_at(p) != NULL; p++) {
+        struct shadow *shadow = shadow_new(policy_at(p), CAPACITY);
+        struct random random;
+        random_init(&random, seed);
+        assert_non_null(shadow);
+        for (size_t i = 0; i < ACCESSES; i++) {
+            uint64_t key = random_below(&random, 500);
+            switch (random_below(&random, 20)) {
+            case 0:
+                shadow_remove(shadow, hash_of(key));
+                assert_false(shadow_holds(shadow, hash_of(key)));
+                break;
+            case 1: {
+                uint64_t capacity = CAPACITY / 2 + random_below(&random, CAPACITY / 2);
+                shadow_resize(shadow, capacity);
+                assert_true(shadow_used(shadow) <= capacity);
+                shadow_resize(shadow, CAPACITY);
+                break;
+            }
+            default:
+                (void)shadow_access(shadow, hash_of(key), (uint32_t)random_below(&random, 100));
+            }
+            assert_true(shadow_used(shadow) <= CAPACITY);
+        }
+        shadow_free(shadow);
+    }
+}
+
+static void a_hit_is_what_was_held_before(void **state)
+{
+    uint64_t seed = random_seed();
+
+    (void)state;
+    for (size_t p = 0; policy_at(p) != NULL; p++) {
+        struct shadow *shadow = shadow_new(policy_at(p), CAPACITY);
+        struct random random;
+        random_init(&random, seed);
+        assert_non_null(shadow);
+        for (size_t i = 0; i < ACCESSES; i++) {
+            uint64_t hash = hash_of(random_below(&random, 1 + random_below(&random, 500)));
+            bool held = shadow_holds(shadow, hash);
+            assert_int_equal(shadow_access(shadow, hash, 1 + (uint32_t)(hash % 50)), held);
+        }
+        shadow_free(shadow);
+    }
+}
+
+static void a_key_with_a_new_size_counts_that_size(void **state)
+{
+    struct shadow *shadow = shadow_new(policy_find("lru"), CAPACITY);
+
+    (void)state;
+    assert_non_null(shadow);
+    shadow_access(shadow, hash_of(1), 100);
+    shadow_access(shadow, hash_of(2), 100);
+    assert_true(shadow_access(shadow, hash_of(1), 300));
+    assert_int_equal(shadow_used(shadow), 400);
+    assert_int_equal(shadow_entries(shadow), 2);
+    shadow_free(shadow);
+}
+
+static void what_is_larger_than_the_capacity_is_not_held(void **state)
+{
+    (void)state;
+    for (size_t p = 0; policy_at(p) != NULL; p++) {
+        struct shadow *shadow = shadow_new(policy_at(p), CAPACITY);
+        assert_non_null(shadow);
+        shadow_access(shadow, hash_of(1), 1);
+        assert_false(shadow_access(shadow, hash_of(2), CAPACITY + 1));
+        assert_false(shadow_holds(shadow, hash_of(2)));
+        assert_true(shadow_holds(shadow, hash_of(1)));
+        shadow_free(shadow);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shadow_holds_what_was_accessed_until_it_is_full),
+        cmocka_unit_test(a_shadow_never_holds_more_than_its_capacity),
+        cmocka_unit_test(a_hit_is_what_was_held_before),
+        cmocka_unit_test(a_key_with_a_new_size_counts_that_size),
+        cmocka_unit_test(what_is_larger_than_the_capacity_is_not_held),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
