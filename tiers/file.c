@@ -9,6 +9,7 @@
 #include <libgen.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -54,6 +55,12 @@ int file_unlink(int folder_fd, const char *name)
 {
     const struct file_op op = {.kind = FILE_UNLINK, .fd = folder_fd, .name = name};
     return allowed(&op) ? unlinkat(folder_fd, name, 0) : -1;
+}
+
+int file_rename(const char *path, const char *new_path)
+{
+    const struct file_op op = {.kind = FILE_RENAME, .fd = AT_FDCWD, .name = path};
+    return allowed(&op) ? rename(path, new_path) : -1;
 }
 
 int file_folder_make(const char *path, mode_t mode)

@@ -16,6 +16,8 @@
 /* openat(2) with O_CLOEXEC; `folder_fd` may be AT_FDCWD. */
 int file_open(int folder_fd, const char *name, int flags, mode_t mode);
 int file_unlink(int folder_fd, const char *name);
+/* Both names stand for paths. */
+int file_rename(const char *path, const char *new_path);
 int file_folder_make(const char *path, mode_t mode);
 int file_truncate(int fd, uint64_t bytes);
 /* fallocate(2) with its modes; without one, a file system that cannot allocate gets zeros written.
@@ -31,6 +33,7 @@ ssize_t file_read(int fd, void *buffer, size_t n_bytes, uint64_t offset);
 enum file_kind {
     FILE_OPEN,
     FILE_UNLINK,
+    FILE_RENAME,
     FILE_FOLDER_MAKE,
     FILE_TRUNCATE,
     FILE_ALLOCATE,
@@ -42,7 +45,7 @@ enum file_kind {
 struct file_op {
     enum file_kind kind;
     int fd;           /* Of the file, or of the folder that `name` is in */
-    const char *name; /* Open, unlink, make: as given; else NULL */
+    const char *name; /* Open, unlink, rename, make: as given; else NULL */
     int flags;        /* Open: its flags; allocate: its mode */
     uint64_t offset;  /* Allocate, read */
     uint64_t bytes;   /* Truncate: the new size; allocate, read: how many */

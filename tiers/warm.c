@@ -262,13 +262,42 @@ static int file_pad(struct warm *warm, const char *directory, char *error_text,
     return 0;
 }
 
+/* LMDB does not survive a crash in the first write to its file: the file of a new environment gets
+ * its name when it is complete. Returns what LMDB does. */
+static int environment_make(const char *directory)
+{
+    char path[PATH_BYTES];
+    char new_path[PATH_BYTES];
+    MDB_env *env = NULL;
+    if (snprintf(path, sizeof path, "%s/data.mdb", directory) >= (int)sizeof path ||
+        snprintf(new_path, sizeof new_path, "%s/new.mdb", directory) >= (int)sizeof new_path) {
+        return ENAMETOOLONG;
+    }
+    if (access(path, F_OK) == 0) {
+        return 0;
+    }
+    if (file_unlink(AT_FDCWD, new_path) != 0 && errno != ENOENT) {
+        return errno;
+    }
+    int rc = mdb_env_create(&env);
+    if (rc != 0) {
+        return rc;
+    }
+    rc = mdb_env_open(env, new_path, MDB_NOSUBDIR | MDB_NOLOCK, FILE_MODE);
+    if (rc == 0) {
+        rc = mdb_env_sync(env, 1);
+    }
+    mdb_env_close(env);
+    return rc != 0 || file_rename(new_path, path) == 0 ? rc : errno;
+}
+
 static int environment_open(struct warm *warm, const char *directory, uint64_t map_bytes,
                             char *error_text, size_t error_text_size)
 {
-    int rc;
-    if (map_bytes != 0) {
+    int rc = environment_make(directory);
+    if (rc == 0 && map_bytes != 0) {
         rc = environment_create(warm, directory, map_bytes);
-    } else {
+    } else if (rc == 0) {
         rc = environment_create(warm, directory, WARM_MAP_BYTES_DEFAULT);
         if (rc == ENOMEM) {
             rc = environment_create(warm, directory, MAP_BYTES_FALLBACK);
