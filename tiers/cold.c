@@ -92,7 +92,7 @@ int cold_open(const struct cold_options *options, const struct cold_known *known
         error_text_size = sizeof unwanted;
     }
     if (options->segment_bytes == 0 || options->read_depth == 0 ||
-        options->read_depth > URING_DEPTH_MAX) {
+        options->read_depth > URING_DEPTH_MAX || options->read_queue > COLD_READ_QUEUE_MAX) {
         snprintf(error_text, error_text_size,
                  "the cold tier needs a segment size, and a read depth of 1 to %d",
                  URING_DEPTH_MAX);
@@ -105,6 +105,7 @@ int cold_open(const struct cold_options *options, const struct cold_known *known
     }
     cold->segment_bytes = options->segment_bytes;
     cold->read_depth = options->read_depth;
+    cold->read_queue = options->read_queue;
     cold->active_fd = -1;
     cold->next_id = next_id == 0 ? 1 : next_id;
     for (size_t i = 0; i < n_known; i++)

@@ -24,11 +24,14 @@ struct cold_location {
     uint32_t bytes;  /* Of the record as stored, header included */
 };
 
+#define COLD_READ_QUEUE_MAX (1u << 16)
+
 struct cold_options {
     const char *directory;
     uint64_t segment_bytes; /* Seal beyond this size */
     bool direct_io;         /* Use O_DIRECT where the file system allows it */
-    uint32_t read_depth;    /* Reads under way per cold_reader */
+    uint32_t read_depth;    /* Reads at the disk per cold_reader */
+    uint32_t read_queue;    /* Further ones that may wait for their turn */
 };
 
 /* The segments that the index knows. Other segment files in the directory are leftovers of a crash
@@ -116,14 +119,21 @@ int cold_reader_open(struct cold *cold, int event_fd, struct cold_reader **ret_r
 /* Waits for the reads under way; their `done` is called with TIERS_STOPPED. */
 void cold_reader_close(struct cold_reader *reader);
 
-/* Starts a read of a record that was synced; event_fd gets readable when it completes. 0;
- * TIERS_BUSY: the depth, or the limit of 64 MiB under way, is reached; TIERS_STALE: the segment is
- * gone (compacted): look the key up again; TIERS_CORRUPT: the location cannot be; TIERS_NO_MEMORY
- * (out of memory or descriptors); TIERS_ACCESS; TIERS_IO. The key is borrowed until done. */
+/* Starts a read of a record that was synced, or lets it wait: what waits goes to the disk sorted by
+ * place, neighbours together, at the next flush, reap or wait at the latest. event_fd gets readable
+ * when something completed. 0; TIERS_BUSY: as many as read_depth and read_queue allow, or 64 MiB of
+ * records, are under way; TIERS_STALE: the segment is
+ * gone (compacted): look the key up again; TIERS_CORRUPT: the location cannot be;
+ * TIERS_STOPPED: the reader is being closed; TIERS_NO_MEMORY (out of memory or descriptors);
+ * TIERS_ACCESS; TIERS_IO. The key is borrowed until done. */
 int cold_reader_submit(struct cold_reader *reader, const struct cold_location *location,
                        enum tiers_space space, const void *key, size_t key_len,
                        uint64_t mod_revision, cold_read_done done, void *owner);
-/* Calls done for what has completed; never blocks. Returns the number of completions. */
+/* Sends what waits to the disk as far as the depth allows, with one system call. Worth it after a
+ * number of submits; without it they go when the next read completes. */
+void cold_reader_flush(struct cold_reader *reader);
+/* Calls done for what has completed, then flushes; never blocks. Returns the number of completions.
+ */
 unsigned cold_reader_reap(struct cold_reader *reader);
 /* Blocks until at least one completed, then as reap. */
 unsigned cold_reader_wait(struct cold_reader *reader);

@@ -35,6 +35,7 @@ struct cold {
     struct cold_files files; /* Any thread; all else is the mover's */
     uint64_t segment_bytes;
     uint32_t read_depth;
+    uint32_t read_queue;
 
     struct uring *ring;
     struct cold_codec *codec;

@@ -28,6 +28,7 @@
 #define FLUSH_INTERVAL_MS_DEFAULT 1000
 #define READ_DEPTH_DEFAULT        64
 #define READ_DEPTH_MAX            4096
+#define DISK_DEPTH_MAX            128 /* Of each reader, which keeps a buffer for each; the rest waits */
 #define HEAT_COUNTERS_MIN         (1ull << 16)
 #define HEAT_COUNTERS_MAX         (1ull << 26)
 #define HEAT_BYTES_PER_COUNTER    256
@@ -167,10 +168,13 @@ static int cold_tier_open(struct tiers *tiers, char *error_text, size_t error_te
         for (size_t i = 0; i < n; i++) {
             known[i] = (struct cold_known){.id = segments[i].id, .bytes = segments[i].bytes};
         }
-        struct cold_options options = {.directory = tiers->options.cold_dir,
-                                       .segment_bytes = tiers->options.cold_segment_bytes,
-                                       .direct_io = tiers->options.direct_io,
-                                       .read_depth = tiers->options.read_depth_max};
+        uint32_t depth = tiers->options.read_depth_max;
+        struct cold_options options = {
+            .directory = tiers->options.cold_dir,
+            .segment_bytes = tiers->options.cold_segment_bytes,
+            .direct_io = tiers->options.direct_io,
+            .read_depth = depth < DISK_DEPTH_MAX ? depth : DISK_DEPTH_MAX,
+            .read_queue = depth > DISK_DEPTH_MAX ? depth - DISK_DEPTH_MAX : 0};
         error = cold_open(&options, known, n, warm_segment_next_id(tiers->warm), &tiers->cold,
                           error_text, error_text_size);
     }

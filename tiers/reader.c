@@ -451,6 +451,8 @@ void tiers_reader_complete(struct tiers_reader *reader)
     }
     cold_reader_reap(reader->cold_reader);
     completed_answer(reader);
+    /* Together, what the answers made their owners ask for. */
+    cold_reader_flush(reader->cold_reader);
 }
 
 void tiers_reader_cancel(struct tiers_reader *reader, struct tiers_read *read)

@@ -1,9 +1,9 @@
 /* io_uring for the cold tier: see uring.h.
  *
- * Each submit enters the kernel at once. When the kernel is short of memory for a moment the entry
- * stays in the submission queue and goes out with the next submit, reap or wait; the event_fd is
- * made readable so that an owner who sleeps on it comes back. The completion queue is twice as long
- * as the number of operations that may be under way, so that it never overflows.
+ * A flush enters the kernel once for all that was queued. When the kernel is short of memory for a
+ * moment the entries stay in the submission queue and go out with the next flush, reap or wait; the
+ * event_fd is made readable so that an owner who sleeps on it comes back. The completion queue is
+ * twice as long as the number of operations that may be under way, so that it never overflows.
  */
 #include "uring.h"
 
@@ -27,6 +27,8 @@ struct uring {
     unsigned depth;
     unsigned under_way;
     int event_fd;
+    const unsigned char *registered; /* Memory pinned for the kernel, or NULL */
+    size_t registered_bytes;
     int failure; /* -errno of the call that showed that the ring is useless, or 0 */
 };
 
@@ -137,27 +139,51 @@ bool uring_close(struct uring *ring)
     return idle;
 }
 
-static void flush(struct uring *ring)
+bool uring_memory_register(struct uring *ring, void *memory, size_t n_bytes)
 {
-    int result;
-    do {
+    assert(ring->registered == NULL && ring->under_way == 0);
+    struct iovec whole = {.iov_base = memory, .iov_len = n_bytes};
+    if (io_uring_register_buffers(&ring->ring, &whole, 1) != 0)
+        return false;
+    ring->registered = memory;
+    ring->registered_bytes = n_bytes;
+    return true;
+}
+
+static bool is_registered(const struct uring *ring, const struct uring_op *op)
+{
+    uintptr_t base = (uintptr_t)ring->registered;
+    uintptr_t at = (uintptr_t)op->buffer;
+    return ring->registered != NULL && at >= base && at - base < ring->registered_bytes &&
+           op->length <= ring->registered_bytes - (at - base);
+}
+
+void uring_flush(struct uring *ring)
+{
+    int result = 1;
+    /* The kernel stops at an entry that it refuses at once, and wants to be called again. */
+    while (io_uring_sq_ready(&ring->ring) > 0 && (result > 0 || result == -EINTR))
         result = io_uring_submit(&ring->ring);
-    } while (result == -EINTR);
     if (result < 0 && ring->event_fd != -1)
         (void)eventfd_write(ring->event_fd, 1);
 }
 
-static void prepare(struct io_uring_sqe *sqe, struct uring_op *op)
+static void prepare(const struct uring *ring, struct io_uring_sqe *sqe, struct uring_op *op)
 {
     uint32_t length = op->length;
     const struct uring_faults *faults = atomic_load(&faults_installed);
     op->replaced = faults != NULL && faults->before(faults->context, op, &length, &op->result);
     assert(length <= op->length);
 
+    bool fixed = is_registered(ring, op);
     if (op->replaced)
         io_uring_prep_nop(sqe);
+    else if (op->kind == URING_READ && fixed)
+        io_uring_prep_read_fixed(sqe, op->fd, op->buffer, length, op->offset, 0);
     else if (op->kind == URING_READ)
         io_uring_prep_read(sqe, op->fd, op->buffer, length, op->offset);
+    else if (op->kind == URING_WRITE && fixed)
+        io_uring_prep_write_fixed(sqe, op->fd, op->buffer, length, op->offset, 0);
     else if (op->kind == URING_WRITE)
         io_uring_prep_write(sqe, op->fd, op->buffer, length, op->offset);
     else
@@ -165,23 +191,27 @@ static void prepare(struct io_uring_sqe *sqe, struct uring_op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
-void uring_submit(struct uring *ring, struct uring_op *op)
+void uring_queue(struct uring *ring, struct uring_op *op)
 {
     assert(!op->under_way);
     assert(ring->under_way < ring->depth);
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
     assert(sqe != NULL);
 
-    prepare(sqe, op);
+    prepare(ring, sqe, op);
     op->under_way = true;
     ring->under_way++;
-    flush(ring);
+}
+
+void uring_submit(struct uring *ring, struct uring_op *op)
+{
+    uring_queue(ring, op);
+    uring_flush(ring);
 }
 
 unsigned uring_reap(struct uring *ring)
 {
-    if (io_uring_sq_ready(&ring->ring) > 0)
-        flush(ring);
+    uring_flush(ring);
 
     /* What the callbacks submit may complete at once; it waits for the next call. */
     unsigned ready = io_uring_cq_ready(&ring->ring);

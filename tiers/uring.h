@@ -1,9 +1,9 @@
 /* A small io_uring: file reads, writes and fsyncs with one callback each.
  *
  * A ring belongs to one thread. An operation (struct uring_op) is embedded in the object it serves,
- * stays in place until its `done` ran, and is handed to the kernel at once. `done` runs inside
- * uring_reap or uring_wait, never inside uring_submit. uring.c is the only file that knows
- * liburing.
+ * stays in place until its `done` ran, and is handed to the kernel at once or, if many are to start
+ * together, in one batch. `done` runs inside uring_reap or uring_wait, never inside uring_submit.
+ * uring.c is the only file that knows liburing.
  */
 #ifndef TIERS_URING_H
 #define TIERS_URING_H
@@ -46,6 +46,16 @@ bool uring_close(struct uring *ring);
 /* Starts `op`, whose fields down to `owner` are set. Must not be called with depth operations under
  * way. Cannot fail: trouble shows in the operation's result, or in uring_wait. */
 void uring_submit(struct uring *ring, struct uring_op *op);
+
+/* The same in two steps: uring_queue only notes the operation, uring_flush hands all that were
+ * noted to the kernel at once. uring_submit, uring_reap and uring_wait flush too. */
+void uring_queue(struct uring *ring, struct uring_op *op);
+void uring_flush(struct uring *ring);
+
+/* Keeps the memory pinned for the kernel, so that reads and writes whose buffer lies in it need not
+ * look its pages up each time. Once per ring; the memory must outlive it. False if the system
+ * refuses (its limit of locked memory, most often): all works the same, a little slower. */
+bool uring_memory_register(struct uring *ring, void *memory, size_t n_bytes);
 
 /* Runs `done` for what has completed at the time of the call; never blocks. Returns how many. */
 unsigned uring_reap(struct uring *ring);

@@ -83,6 +83,149 @@ static void beyond_the_depth_a_reader_is_busy(void **state)
     samples_free(samples, 3);
 }
 
+/* ---- Waiting ---- */
+
+/* Sees the reads that reach the disk. */
+struct watch {
+    struct uring_faults hook;
+    unsigned n;
+    unsigned fail; /* The number of the read to fail, from 1; 0: none */
+    uint64_t offsets[64];
+    uint32_t lengths[64];
+};
+
+static bool watch_before(void *context, const struct uring_op *op, uint32_t *length, int *result)
+{
+    struct watch *watch = context;
+    (void)length;
+    if (op->kind != URING_READ)
+        return false;
+    if (watch->n < 64) {
+        watch->offsets[watch->n] = op->offset;
+        watch->lengths[watch->n] = op->length;
+    }
+    watch->n++;
+    *result = -EIO;
+    return watch->n == watch->fail;
+}
+
+static void watch_set(struct watch *watch)
+{
+    *watch = (struct watch){.hook = {.context = watch, .before = watch_before}};
+    uring_faults_set(&watch->hook);
+}
+
+/* Records of a block or two each, so far apart that they are not read together. */
+static struct sample *samples_store_apart(struct fixture *f, size_t n)
+{
+    struct sample *samples = calloc(n, sizeof *samples);
+    assert_non_null(samples);
+    for (size_t i = 0; i < n; i++) {
+        struct sample filler;
+        sample_make(&samples[i], &f->random, 8, 100);
+        append(f, &samples[i]);
+        sample_make(&filler, &f->random, 8, 60000);
+        random_fill(&f->random, filler.value, filler.value_len);
+        append(f, &filler);
+        free(filler.value);
+    }
+    sync_all(f);
+    return samples;
+}
+
+static void reads_beyond_the_depth_wait_and_go_in_order_of_place(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 12 };
+    f->options.read_depth = 1;
+    f->options.read_queue = N - 1;
+    fixture_reopen(f);
+    struct sample *samples = samples_store_apart(f, N);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[N];
+    struct watch watch;
+    watch_set(&watch);
+    for (size_t i = 0; i < N; i++) /* 0, 5, 10, 3, ...: all of them, mixed */
+        assert_int_equal(submit(reader, &samples[i * 5 % N], &answers[i]), 0);
+    struct answer none;
+    assert_int_equal(submit(reader, &samples[0], &none), TIERS_BUSY);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    uring_faults_set(NULL);
+    assert_int_equal(watch.n, N);
+    for (size_t i = 1; i < N; i++)
+        assert_true(watch.offsets[i] > watch.offsets[i - 1]);
+    for (size_t i = 0; i < N; i++)
+        assert_true(answers[i].status == 0 && answers[i].equal);
+    cold_reader_close(reader);
+    samples_free(samples, N);
+}
+
+/* Reads of `n` neighbours that wait behind one read, at depth one. */
+static void neighbours_read(struct cold_reader *reader, const struct sample *samples, size_t n,
+                            struct answer *answers)
+{
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(submit(reader, &samples[i], &answers[i]), 0);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    uring_faults_set(NULL);
+}
+
+static void waiting_neighbours_are_one_read(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 30 };
+    f->options.read_depth = 1;
+    f->options.read_queue = N;
+    fixture_reopen(f);
+    struct sample *samples = calloc(N, sizeof *samples);
+    assert_non_null(samples);
+    for (size_t i = 0; i < N; i++) {
+        sample_make(&samples[i], &f->random, 8, 3000);
+        random_fill(&f->random, samples[i].value, 3000);
+        append(f, &samples[i]);
+    }
+    sync_all(f);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[N];
+    struct watch watch;
+    watch_set(&watch);
+    neighbours_read(reader, samples, N, answers);
+    assert_int_equal(watch.n, 2);
+    for (size_t i = 0; i < N; i++)
+        assert_true(answers[i].status == 0 && answers[i].equal);
+
+    /* If the disk refuses them together, each is tried alone: one bad place costs one record. */
+    watch_set(&watch);
+    watch.fail = 2;
+    neighbours_read(reader, samples, N, answers);
+    assert_int_equal(watch.n, 2 + N - 1);
+    for (size_t i = 0; i < N; i++)
+        assert_true(answers[i].status == 0 && answers[i].equal);
+    cold_reader_close(reader);
+    samples_free(samples, N);
+}
+
+static void reads_that_wait_are_stopped_by_closing(void **state)
+{
+    struct fixture *f = *state;
+    f->options.read_depth = 1;
+    f->options.read_queue = 3;
+    fixture_reopen(f);
+    struct sample *samples = samples_store_apart(f, 4);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answers[4];
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(submit(reader, &samples[i], &answers[i]), 0);
+    cold_reader_close(reader);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(answers[i].status, TIERS_STOPPED);
+    /* Their segments were let go. */
+    cold_segment_delete(f->cold, samples[0].location.segment);
+    samples_free(samples, 4);
+}
+
 static void the_bytes_under_way_are_bounded(void **state)
 {
     struct fixture *f = *state;
@@ -488,6 +631,9 @@ int main(void)
         TEST(reads_at_full_depth_in_random_order_are_all_right),
         TEST(beyond_the_depth_a_reader_is_busy),
         TEST(the_bytes_under_way_are_bounded),
+        TEST(reads_beyond_the_depth_wait_and_go_in_order_of_place),
+        TEST(waiting_neighbours_are_one_read),
+        TEST(reads_that_wait_are_stopped_by_closing),
         TEST(completion_makes_the_eventfd_readable),
         TEST(a_completion_may_start_the_next_read_even_at_depth_one),
         TEST(a_read_under_way_outlives_the_deletion_of_its_segment),

@@ -113,6 +113,51 @@ static void a_ring_takes_its_depth_and_signals_its_eventfd(void **state)
     assert_int_equal(status.st_size, 8 * 512);
 }
 
+static void queued_operations_start_with_the_flush(void **state)
+{
+    struct ring_fixture *f = *state;
+    unsigned done = 0;
+    char bytes[3] = "abc";
+    struct uring_op ops[3];
+    for (size_t i = 0; i < 3; i++) {
+        ops[i] = operation(URING_WRITE, f->fd, &bytes[i], 1, i);
+        ops[i].done = count_done;
+        ops[i].owner = &done;
+        uring_queue(f->ring, &ops[i]);
+    }
+    struct stat status;
+    assert_int_equal(fstat(f->fd, &status), 0);
+    assert_int_equal(status.st_size, 0);
+    uring_flush(f->ring);
+    while (done < 3)
+        assert_true(uring_wait(f->ring) > 0);
+    assert_int_equal(fstat(f->fd, &status), 0);
+    assert_int_equal(status.st_size, 3);
+}
+
+static void registered_memory_serves_reads_and_writes(void **state)
+{
+    struct ring_fixture *f = *state;
+    unsigned char *memory = aligned_alloc(4096, 8192);
+    assert_non_null(memory);
+    /* Where the limit of locked memory forbids it, all must work the same. */
+    (void)uring_memory_register(f->ring, memory, 8192);
+    memset(memory, 'a', 4096);
+    struct uring_op op = operation(URING_WRITE, f->fd, memory, 4096, 0);
+    assert_int_equal(uring_run(f->ring, &op), 4096);
+    op = operation(URING_READ, f->fd, memory + 5000, 3192, 100);
+    assert_int_equal(uring_run(f->ring, &op), 3192);
+    assert_memory_equal(memory + 5000, memory, 3192);
+    unsigned char outside[100];
+    op = operation(URING_READ, f->fd, outside, sizeof outside, 0);
+    assert_int_equal(uring_run(f->ring, &op), 100);
+    assert_memory_equal(outside, memory, 100);
+    assert_true(uring_close(f->ring));
+    free(memory);
+    char text[256];
+    assert_int_equal(uring_open(8, f->event_fd, &f->ring, text, sizeof text), 0);
+}
+
 static void an_injected_result_replaces_the_operation(void **state)
 {
     struct ring_fixture *f = *state;
@@ -167,6 +212,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_read_beyond_the_end_is_short, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_kernels_error_is_the_result, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_ring_takes_its_depth_and_signals_its_eventfd, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(queued_operations_start_with_the_flush, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(registered_memory_serves_reads_and_writes, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_injected_result_replaces_the_operation, set_up,
                                         tear_down),
