@@ -53,6 +53,7 @@ struct node {
     struct replica *replica;
     struct http_server *http;
     struct joiner *joiner;
+    char endpoints[8192]; /* That the joiner asks: a setting and up to 16 members */
     char http_listen[300], raft_listen[300]; /* With the port that was chosen if it was 0 */
     int http_reserved_fd, raft_reserved_fd;
     uint32_t connections_max;
@@ -126,16 +127,12 @@ static void callbacks_lead_to(struct node *node, struct replica *replica)
     pthread_mutex_unlock(&node->callback_mutex);
 }
 
-static bool is_member(void *context)
+static bool is_registered(void *context)
 {
     struct node *node = context;
     struct replica_view view;
     replica_view(node->replica, &view);
-    const uint64_t own_id = replica_raft_id(node->replica);
-    for (size_t i = 0; i < view.n_members; i++)
-        if (view.members[i].raft_id == own_id)
-            return view.members[i].role == REPLICA_MEMBER_VOTER;
-    return false;
+    return view.registered;
 }
 
 /* -------------------------------------------------------------------------------------
@@ -262,6 +259,7 @@ static int replica_open(struct node *node)
         .raft_address = raft_address(node),
         .raft_listen = node->raft_listen,
         .http_address = http_address(node),
+        .version = TIERKV_VERSION,
         .bootstrap = *config->join == '\0',
         .election_timeout_ms = (uint32_t)config->election_timeout,
         .heartbeat_ms = (uint32_t)config->heartbeat,
@@ -318,17 +316,36 @@ static int http_open(struct node *node)
     return 0;
 }
 
+/* Whom to ask: the nodes that the setting names, and the other members as this node last knew them,
+ * separated by commas. */
+static void endpoints_collect(const struct node *node, char *ret_text, size_t size)
+{
+    struct replica_view view;
+    size_t used = (size_t)snprintf(ret_text, size, "%s", node->config.join);
+    replica_view(node->replica, &view);
+    for (size_t i = 0; i < view.n_members && used < size; i++) {
+        const struct replica_member *member = &view.members[i];
+        if (member->raft_id == replica_raft_id(node->replica) || *member->http_address == '\0')
+            continue;
+        used += (size_t)snprintf(ret_text + used, size - used, "%s%s", used > 0 ? "," : "",
+                                 member->http_address);
+    }
+}
+
+/* A new node joins; a member whose addresses or version have changed says so. */
 static int joiner_open(struct node *node)
 {
-    if (*node->config.join == '\0' || is_member(node))
+    endpoints_collect(node, node->endpoints, sizeof(node->endpoints));
+    if (*node->endpoints == '\0' || is_registered(node))
         return 0;
     const struct joiner_options options = {
-        .endpoints = node->config.join,
-        .name = replica_name(node->replica),
-        .http_address = http_address(node),
-        .raft_address = raft_address(node),
-        .incarnation = replica_incarnation(node->replica),
-        .is_member = is_member,
+        .endpoints = node->endpoints,
+        .node = {.name = replica_name(node->replica),
+                 .http_address = http_address(node),
+                 .raft_address = raft_address(node),
+                 .version = TIERKV_VERSION,
+                 .incarnation = replica_incarnation(node->replica)},
+        .is_member = is_registered,
         .context = node,
     };
     int error = joiner_start(&options, &node->joiner);
@@ -358,6 +375,9 @@ static int node_open(struct node *node)
 static int node_close(struct node *node)
 {
     int result = 0;
+    /* First, while clients can still be told the new leader. */
+    if (node->replica != NULL && node->http != NULL)
+        replica_hand_over(node->replica);
     if (node->http != NULL)
         http_server_stop(node->http, (uint32_t)node->config.drain_timeout);
     joiner_stop(node->joiner);

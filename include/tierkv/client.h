@@ -72,9 +72,24 @@ int tierkv_delete(struct tierkv_client *client, const void *key, size_t key_len,
 /* The JSON bodies of GET /status and GET /members: malloc'ed, NUL-terminated, the caller's. */
 int tierkv_status(struct tierkv_client *client, char **ret_json);
 int tierkv_members(struct tierkv_client *client, char **ret_json);
-/* POST /join: returns when the node is a voter. Address texts as the endpoint takes them.
- * incarnation 0: not told. */
-int tierkv_join(struct tierkv_client *client, const char *name, const char *http_address,
-                const char *raft_address, uint64_t incarnation);
+/* A node as the membership calls below name it. Address texts as the endpoints take them. */
+struct tierkv_node {
+    const char *name;
+    const char *http_address;
+    const char *raft_address;
+    const char *version;  /* NULL: not told */
+    uint64_t incarnation; /* 0: not told */
+};
+
+/* POST /join: returns when the node is a voter with these addresses. */
+int tierkv_join(struct tierkv_client *client, const struct tierkv_node *node);
+/* DELETE /members/NAME: returns when it is out. `force` (0 or 1): even if the voters that are left
+ * would be no quorum. TIERKV_NOT_FOUND: there is no such member. */
+int tierkv_member_remove(struct tierkv_client *client, const char *name, int force);
+/* POST /members/NAME/replace: returns when the node is a voter and the member is out. */
+int tierkv_member_replace(struct tierkv_client *client, const char *name,
+                          const struct tierkv_node *node, int force);
+/* POST /transfer: makes another voter the leader, any if `name` is NULL. */
+int tierkv_transfer(struct tierkv_client *client, const char *name);
 
 #endif

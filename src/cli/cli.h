@@ -28,7 +28,8 @@ enum cli_exit {
 struct cli {
     const char *endpoints;
     uint32_t timeout_ms;
-    bool json; /* -o json */
+    bool json;  /* -o json */
+    bool force; /* -f */
     enum tierkv_level level;
     struct tierkv_client *client;
 };

@@ -21,9 +21,18 @@ static void print_usage(FILE *out)
         "  -l, --level LEVEL     of get: default (the leader's answer), consistent (never stale,\n"
         "                        one more round among the servers), stale (any server's answer)\n"
         "  -o, --output FORM     text (the default) or json\n"
+        "  -f, --force           of members remove and replace: even if the quorum is lost by it\n"
         "  -t, --timeout TIME    for the whole command, as 500ms, 5s (the default) or 1m\n"
         "  -h, --help            this text\n"
         "  -V, --version         the version\n"
+        "\nChanges of the members:\n"
+        "  members add ID HTTP RAFT [INCARNATION]\n"
+        "                        make the node with these addresses a voter, or update them\n"
+        "  members remove ID     take a member out\n"
+        "  members replace OLD-ID ID HTTP RAFT [INCARNATION]\n"
+        "                        the new node in, then the old one out; a node that lost its disk\n"
+        "                        replaces itself if its new incarnation is told (tierkv status)\n"
+        "  members transfer [ID] make another voter the leader\n"
         "\nA key or value that begins with - stands after --.\n"
         "\nExit codes:\n",
         out);
@@ -81,15 +90,13 @@ static bool parse_output(const char *text, bool *ret_json)
 /* -1: go on; else exit with this code. */
 static int parse_options(int argc, char **argv, struct cli *cli)
 {
-    static const struct option options[] = {{"endpoints", required_argument, NULL, 'e'},
-                                            {"level", required_argument, NULL, 'l'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"timeout", required_argument, NULL, 't'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'V'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"endpoints", required_argument, NULL, 'e'}, {"level", required_argument, NULL, 'l'},
+        {"output", required_argument, NULL, 'o'},    {"timeout", required_argument, NULL, 't'},
+        {"force", no_argument, NULL, 'f'},           {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},         {NULL, 0, NULL, 0}};
     int option;
-    while ((option = getopt_long(argc, argv, "e:l:o:t:hV", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "e:l:o:t:fhV", options, NULL)) != -1) {
         switch (option) {
         case 'e':
             cli->endpoints = optarg;
@@ -101,6 +108,9 @@ static int parse_options(int argc, char **argv, struct cli *cli)
         case 'o':
             if (!parse_output(optarg, &cli->json))
                 return usage_error("the output is text or json, not ", optarg);
+            break;
+        case 'f':
+            cli->force = true;
             break;
         case 't':
             if (!parse_timeout(optarg, &cli->timeout_ms))

@@ -139,18 +139,84 @@ static int run_status(struct cli *cli, char **arguments, int n)
     return code;
 }
 
-static int run_members(struct cli *cli, char **arguments, int n)
+static int members_list(struct cli *cli)
 {
     char *text;
-
-    (void)arguments;
-    (void)n;
     int status = tierkv_members(cli->client, &text);
+
     if (status != 0)
         return cli_report(cli, status);
     int code = cli->json ? cli_print_text(text) : cli_print_table(text, "members");
     free(text);
     return code;
+}
+
+/* ID HTTP-ADDRESS RAFT-ADDRESS [INCARNATION]. False: the last is not a hexadecimal number. */
+static bool node_read(char **arguments, int n, struct tierkv_node *ret_node)
+{
+    char *end = NULL;
+
+    *ret_node = (struct tierkv_node){
+        .name = arguments[0], .http_address = arguments[1], .raft_address = arguments[2]};
+    if (n < 4)
+        return true;
+    ret_node->incarnation = strtoull(arguments[3], &end, 16);
+    return *arguments[3] != '\0' && *end == '\0' && ret_node->incarnation != 0;
+}
+
+static int members_add(struct cli *cli, char **arguments, int n)
+{
+    struct tierkv_node node;
+
+    return node_read(arguments, n, &node) ? tierkv_join(cli->client, &node) : TIERKV_INVALID;
+}
+
+static int members_replace(struct cli *cli, char **arguments, int n)
+{
+    struct tierkv_node node;
+
+    return node_read(arguments + 1, n - 1, &node)
+               ? tierkv_member_replace(cli->client, arguments[0], &node, cli->force)
+               : TIERKV_INVALID;
+}
+
+static int members_remove(struct cli *cli, char **arguments, int n)
+{
+    (void)n;
+    return tierkv_member_remove(cli->client, arguments[0], cli->force);
+}
+
+static int members_transfer(struct cli *cli, char **arguments, int n)
+{
+    return tierkv_transfer(cli->client, n > 0 ? arguments[0] : NULL);
+}
+
+static const struct members_verb {
+    const char *name;
+    int n_min, n_max; /* Arguments behind the name */
+    int (*run)(struct cli *cli, char **arguments, int n);
+} members_verbs[] = {
+    {"add", 3, 4, members_add},
+    {"remove", 1, 1, members_remove},
+    {"replace", 4, 5, members_replace},
+    {"transfer", 0, 1, members_transfer},
+};
+
+static int run_members(struct cli *cli, char **arguments, int n)
+{
+    if (n == 0)
+        return members_list(cli);
+    for (size_t i = 0; i < sizeof(members_verbs) / sizeof(members_verbs[0]); i++) {
+        const struct members_verb *verb = &members_verbs[i];
+        if (strcmp(arguments[0], verb->name) != 0 || n - 1 < verb->n_min || n - 1 > verb->n_max)
+            continue;
+        int status = verb->run(cli, arguments + 1, n - 1);
+        return status != 0 ? cli_report(cli, status) : CLI_OK;
+    }
+    fputs("tierkv: members takes add ID HTTP RAFT [INCARNATION], remove ID, replace OLD-ID ID HTTP "
+          "RAFT [INCARNATION], or transfer [ID]\n",
+          stderr);
+    return CLI_USAGE;
 }
 
 const struct cli_verb cli_verbs[] = {
@@ -159,6 +225,7 @@ const struct cli_verb cli_verbs[] = {
     {"get", "KEY", "write a key's value to standard output", 1, 1, run_get},
     {"del", "KEY", "delete a key, if there is one", 1, 1, run_delete},
     {"status", "", "the state of the first server that answers", 0, 0, run_status},
-    {"members", "", "the servers of the cluster", 0, 0, run_members},
+    {"members", "[VERB …]", "the servers of the cluster, or a change of them: see below", 0, 6,
+     run_members},
     {NULL, NULL, NULL, 0, 0, NULL},
 };

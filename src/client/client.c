@@ -200,35 +200,101 @@ int tierkv_members(struct tierkv_client *client, char **ret_json)
     return get_text(client, "/members", ret_json);
 }
 
-int tierkv_join(struct tierkv_client *client, const char *name, const char *http_address,
-                const char *raft_address, uint64_t incarnation)
+/* Object texts that are not UTF-8 make it NULL. */
+static char *node_body(const struct tierkv_node *node)
+{
+    json_t *root = json_pack("{s:s,s:s,s:s}", "id", node->name, "httpAddr", node->http_address,
+                             "raftAddr", node->raft_address);
+    char hex[17];
+    int failed = 0;
+
+    snprintf(hex, sizeof(hex), "%016" PRIx64, node->incarnation);
+    if (root != NULL && node->incarnation != 0)
+        failed |= json_object_set_new(root, "incarnation", json_string(hex));
+    if (root != NULL && node->version != NULL)
+        failed |= json_object_set_new(root, "version", json_string(node->version));
+    char *body = root != NULL && !failed ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    return body;
+}
+
+/* Runs a call that changes the membership and drops its answer. */
+static int change_run(struct tierkv_client *client, const char *method, const char *target,
+                      const char *body)
 {
     struct exchange_answer answer;
-    char hex[17];
-
-    client->status = 0;
-    snprintf(hex, sizeof(hex), "%016" PRIx64, incarnation);
-    json_t *root =
-        json_pack("{s:s,s:s,s:s}", "id", name, "httpAddr", http_address, "raftAddr", raft_address);
-    if (root != NULL && incarnation != 0 &&
-        json_object_set_new(root, "incarnation", json_string(hex)) != 0) {
-        json_decref(root);
-        return fail(client, TIERKV_NO_MEMORY, tierkv_strerror(TIERKV_NO_MEMORY));
-    }
-    char *body = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
-    json_decref(root);
-    if (body == NULL)
-        return fail(client, TIERKV_INVALID, "an address or the name is missing or not UTF-8");
     int status = call_run(client,
-                          &(struct call){.method = "POST",
-                                         .target = "/join",
+                          &(struct call){.method = method,
+                                         .target = target,
                                          .body = body,
-                                         .body_len = strlen(body),
-                                         .content_type = "application/json",
+                                         .body_len = body != NULL ? strlen(body) : 0,
+                                         .content_type = body != NULL ? "application/json" : NULL,
                                          .write = true},
                           &answer);
-    free(body);
     if (status == 0)
         exchange_answer_free(&answer);
     return status;
+}
+
+static int node_run(struct tierkv_client *client, const char *target,
+                    const struct tierkv_node *node)
+{
+    client->status = 0;
+    char *body = node_body(node);
+    if (body == NULL)
+        return fail(client, TIERKV_INVALID, "an address or the name is missing or not UTF-8");
+    int status = change_run(client, "POST", target, body);
+    free(body);
+    return status;
+}
+
+int tierkv_join(struct tierkv_client *client, const struct tierkv_node *node)
+{
+    return node_run(client, "/join", node);
+}
+
+/* Names need no escaping: the server takes letters, digits, dots, dashes and underscores only. */
+static bool name_valid(const char *name)
+{
+    size_t length = strlen(name);
+    return length >= 1 && length <= 64 &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") ==
+               length;
+}
+
+/* 0, or TIERKV_INVALID. */
+static int member_target(struct tierkv_client *client, const char *name, const char *suffix,
+                         int force, char target[static 128])
+{
+    client->status = 0;
+    if (!name_valid(name))
+        return fail(client, TIERKV_INVALID, "a member has no such name");
+    snprintf(target, 128, "/members/%s%s%s", name, suffix, force ? "?force=true" : "");
+    return 0;
+}
+
+int tierkv_member_remove(struct tierkv_client *client, const char *name, int force)
+{
+    char target[128];
+    int status = member_target(client, name, "", force, target);
+    return status != 0 ? status : change_run(client, "DELETE", target, NULL);
+}
+
+int tierkv_member_replace(struct tierkv_client *client, const char *name,
+                          const struct tierkv_node *node, int force)
+{
+    char target[128];
+    int status = member_target(client, name, "/replace", force, target);
+    return status != 0 ? status : node_run(client, target, node);
+}
+
+int tierkv_transfer(struct tierkv_client *client, const char *name)
+{
+    char body[96] = "{}";
+    client->status = 0;
+    if (name != NULL && !name_valid(name))
+        return fail(client, TIERKV_INVALID, "a member has no such name");
+    if (name != NULL)
+        snprintf(body, sizeof(body), "{\"id\":\"%s\"}", name);
+    return change_run(client, "POST", "/transfer", body);
 }

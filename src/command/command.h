@@ -78,12 +78,14 @@ struct command_state; /* The replicated state: tiers, plus the member table in m
 /* A member of the cluster as the replicated table has it. */
 #define COMMAND_ADDRESS_BYTES_MAX 255
 #define COMMAND_NAME_BYTES_MAX    64
+#define COMMAND_VERSION_BYTES_MAX 32
 struct command_member {
     uint64_t raft_id;     /* Never 0 */
     uint64_t incarnation; /* Of the data directory; 0: not known */
     char name[COMMAND_NAME_BYTES_MAX + 1];
     char http_address[COMMAND_ADDRESS_BYTES_MAX + 1]; /* host:port that clients use */
     char raft_address[COMMAND_ADDRESS_BYTES_MAX + 1];
+    char version[COMMAND_VERSION_BYTES_MAX + 1]; /* Of its program; empty: not known */
 };
 #define COMMAND_MEMBERS_MAX 16
 

@@ -61,7 +61,7 @@ bool members_equal(const struct command_member *a, const struct command_member *
 {
     return a->raft_id == b->raft_id && a->incarnation == b->incarnation &&
            strcmp(a->name, b->name) == 0 && strcmp(a->http_address, b->http_address) == 0 &&
-           strcmp(a->raft_address, b->raft_address) == 0;
+           strcmp(a->raft_address, b->raft_address) == 0 && strcmp(a->version, b->version) == 0;
 }
 
 /* ----------------------------------------------------------------------------------------- keys */
@@ -110,7 +110,8 @@ char *member_encode(const struct command_member *member)
 {
     if (member->raft_id == 0 || !text_valid(member->name, COMMAND_NAME_BYTES_MAX) ||
         !text_valid(member->http_address, COMMAND_ADDRESS_BYTES_MAX) ||
-        !text_valid(member->raft_address, COMMAND_ADDRESS_BYTES_MAX))
+        !text_valid(member->raft_address, COMMAND_ADDRESS_BYTES_MAX) ||
+        strnlen(member->version, sizeof(member->version)) > COMMAND_VERSION_BYTES_MAX)
         return NULL;
     char incarnation[HEX_DIGITS + 1];
     snprintf(incarnation, sizeof(incarnation), "%016" PRIx64, member->incarnation);
@@ -120,6 +121,11 @@ char *member_encode(const struct command_member *member)
                   "raft", member->raft_address, "incarnation", incarnation);
     if (object == NULL)
         return NULL;
+    if (*member->version != '\0' &&
+        json_object_set_new(object, "version", json_string(member->version)) != 0) {
+        json_decref(object);
+        return NULL;
+    }
     char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(object);
     return text;
@@ -166,7 +172,11 @@ int member_decode(uint64_t raft_id, const void *text, size_t bytes,
     if (error != 0)
         return error;
     struct command_member member = {.raft_id = raft_id};
-    if (raft_id != 0 && text_get(object, "name", member.name, COMMAND_NAME_BYTES_MAX) &&
+    /* Rows of earlier programs have none. */
+    bool version_valid = json_object_get(object, "version") == NULL ||
+                         text_get(object, "version", member.version, COMMAND_VERSION_BYTES_MAX);
+    if (raft_id != 0 && version_valid &&
+        text_get(object, "name", member.name, COMMAND_NAME_BYTES_MAX) &&
         text_get(object, "http", member.http_address, COMMAND_ADDRESS_BYTES_MAX) &&
         text_get(object, "raft", member.raft_address, COMMAND_ADDRESS_BYTES_MAX) &&
         hex_get(object, "incarnation", &member.incarnation))

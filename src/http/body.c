@@ -161,9 +161,28 @@ bool body_join_parse(const char *bytes, size_t n, struct replica_join *ret_join,
         else
             join.incarnation = strtoull(text, NULL, 16);
     }
+    if (ok && json_object_get(object, "version") != NULL)
+        ok = text_member(object, "version", join.version, sizeof join.version, ret_error);
     json_decref(object);
     if (ok)
         *ret_join = join;
+    return ok;
+}
+
+bool body_transfer_parse(const char *bytes, size_t n, char ret_name[static 65],
+                         struct body_error *ret_error)
+{
+    json_t *object = n > 0 ? parse_object(bytes, n, ret_error) : json_object();
+    char name[65] = "";
+    bool ok;
+
+    if (object == NULL)
+        return false;
+    ok = json_object_get(object, "id") == NULL ||
+         text_member(object, "id", name, sizeof name, ret_error);
+    json_decref(object);
+    if (ok)
+        memcpy(ret_name, name, sizeof name);
     return ok;
 }
 

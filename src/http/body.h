@@ -29,6 +29,11 @@ void body_puts_free(struct body_puts *puts);
 bool body_join_parse(const char *bytes, size_t n, struct replica_join *ret_join,
                      struct body_error *ret_error);
 
+/* A POST /transfer body: nothing, or an object whose "id" names the new leader. The name becomes
+ * empty if none is given. */
+bool body_transfer_parse(const char *bytes, size_t n, char ret_name[static 65],
+                         struct body_error *ret_error);
+
 /* Whether the bytes are well-formed UTF-8, and so can stand in a JSON string. */
 bool body_is_utf8(const char *bytes, size_t n);
 /* The length of the longest beginning that is. */

@@ -11,63 +11,217 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JOIN_BODY_BYTES_MAX 65536
+#define BODY_BYTES_MAX 65536
 
-static void join_replied(struct request *request, const struct replica_operation *operation)
+/* ---- Changes of the membership ---- */
+
+/* Why not, in the replica's own words if it gave some. */
+static const char *reason_of(const struct request *request, int status)
+{
+    return request->change->detail[0] != '\0' ? request->change->detail : replica_strerror(status);
+}
+
+/* True: the operation failed, and the request is answered. */
+static bool failed(struct request *request, const struct replica_operation *operation)
 {
     struct loop *loop = request->loop;
+    const char *reason = reason_of(request, operation->status);
+
+    switch (operation->status) {
+    case 0:
+        return false;
+    case REPLICA_CONFLICT:
+        respond_error(request_take(request), loop, 409, "conflict", reason, OUTCOME_NONE);
+        break;
+    case REPLICA_NO_MEMBER:
+        respond_error(request_take(request), loop, 404, "no_such_member", reason, OUTCOME_NONE);
+        break;
+    case REPLICA_UNREACHABLE:
+        respond_unavailable(request_take(request), loop, "unavailable", reason, OUTCOME_NONE);
+        break;
+    default:
+        respond_replica_error(request, operation->status, false);
+    }
+    return true;
+}
+
+static void joined(struct request *request, const struct replica_operation *operation)
+{
     char text[160];
     int n;
 
-    if (operation->status == REPLICA_CONFLICT) {
-        respond_error(request_take(request), loop, 409, "conflict",
-                      "the name or an address belongs to another member, or the node has lost the "
-                      "state of the member that it was",
-                      OUTCOME_NONE);
+    if (failed(request, operation))
         return;
-    }
-    if (operation->status != 0) {
-        respond_replica_error(request, operation->status, false);
+    n = snprintf(text, sizeof text, "{\"id\":\"%s\",\"joined\":true}\n",
+                 request->change->join.name);
+    respond_json(request_take(request), request->loop, 200, text, (size_t)n);
+}
+
+static void removed(struct request *request, const struct replica_operation *operation)
+{
+    char text[160];
+    int n;
+
+    if (failed(request, operation))
         return;
-    }
-    n = snprintf(text, sizeof text, "{\"id\":\"%s\",\"joined\":true}\n", request->join->name);
+    n = snprintf(text, sizeof text, "{\"id\":\"%s\",\"removed\":true}\n", request->change->name);
+    respond_json(request_take(request), request->loop, 200, text, (size_t)n);
+}
+
+static void replaced(struct request *request, const struct replica_operation *operation)
+{
+    char text[256];
+    int n;
+
+    if (failed(request, operation))
+        return;
+    n = snprintf(text, sizeof text, "{\"id\":\"%s\",\"replaced\":\"%s\"}\n",
+                 request->change->join.name, request->change->name);
+    respond_json(request_take(request), request->loop, 200, text, (size_t)n);
+}
+
+/* The name of the member with that id; empty: not known. */
+static const char *name_of(const struct replica_view *view, uint64_t raft_id)
+{
+    for (size_t i = 0; i < view->n_members; i++)
+        if (view->members[i].raft_id == raft_id)
+            return view->members[i].name;
+    return "";
+}
+
+static void transferred(struct request *request, const struct replica_operation *operation)
+{
+    struct loop *loop = request->loop;
+    struct replica_view view;
+    char text[160];
+    int n;
+
+    if (failed(request, operation))
+        return;
+    replica_view(loop->server->options.replica, &view);
+    n = snprintf(text, sizeof text, "{\"leader\":\"%s\"}\n", name_of(&view, view.leader_id));
     respond_json(request_take(request), loop, 200, text, (size_t)n);
 }
 
-void join_endpoint(h2o_req_t *req, struct loop *loop)
+/* Takes a copy of the change and waits for the replica. */
+static void submit(h2o_req_t *req, struct loop *loop, enum replica_operation_type type,
+                   const struct replica_change *change,
+                   void (*replied)(struct request *, const struct replica_operation *))
 {
-    struct replica_join join;
+    struct request *request = request_new(req, loop);
     struct replica_operation *operation;
-    struct request *request;
-    struct body_error error;
 
-    if (req->entity.len > JOIN_BODY_BYTES_MAX) {
-        respond_error(req, loop, 413, "body_too_large", "the body is larger than the limit",
-                      OUTCOME_NONE);
-        return;
-    }
-    if (!body_join_parse(req->entity.base, req->entity.len, &join, &error)) {
-        respond_error(req, loop, error.status, error.code, error.message, OUTCOME_NONE);
-        return;
-    }
-    request = request_new(req, loop);
     if (request == NULL)
         return;
     request->no_timeout = true; /* The replica has a longer one of its own */
-    request->join = malloc(sizeof join);
-    if (request->join == NULL) {
+    request->change = malloc(sizeof *change);
+    if (request->change == NULL) {
         respond_replica_error(request, REPLICA_NO_MEMORY, false);
         return;
     }
-    *request->join = join;
-    operation = replica_join_new(request->join);
+    *request->change = *change;
+    operation = replica_change_new(type, request->change);
     if (operation == NULL)
         respond_error(request_take(request), loop, 400, "invalid_body",
                       "\"id\" must be 1 to 64 letters, digits, dots, dashes and underscores",
                       OUTCOME_NONE);
     else
-        request_submit(request, operation, join_replied);
+        request_submit(request, operation, replied);
 }
+
+static bool body_fits(h2o_req_t *req, struct loop *loop)
+{
+    if (req->entity.len <= BODY_BYTES_MAX)
+        return true;
+    respond_error(req, loop, 413, "body_too_large", "the body is larger than the limit",
+                  OUTCOME_NONE);
+    return false;
+}
+
+/* True: the body is read; else the request is answered. */
+static bool join_read(h2o_req_t *req, struct loop *loop, struct replica_join *ret_join)
+{
+    struct body_error error;
+
+    if (!body_fits(req, loop))
+        return false;
+    if (body_join_parse(req->entity.base, req->entity.len, ret_join, &error))
+        return true;
+    respond_error(req, loop, error.status, error.code, error.message, OUTCOME_NONE);
+    return false;
+}
+
+void join_endpoint(h2o_req_t *req, struct loop *loop)
+{
+    struct replica_change change = {0};
+
+    if (join_read(req, loop, &change.join))
+        submit(req, loop, REPLICA_JOIN, &change, joined);
+}
+
+void transfer_endpoint(h2o_req_t *req, struct loop *loop)
+{
+    struct replica_change change = {0};
+    struct body_error error;
+
+    if (!body_fits(req, loop))
+        return;
+    if (body_transfer_parse(req->entity.base, req->entity.len, change.name, &error))
+        submit(req, loop, REPLICA_TRANSFER, &change, transferred);
+    else
+        respond_error(req, loop, error.status, error.code, error.message, OUTCOME_NONE);
+}
+
+/* True: `ret_change` names the member and says whether to force; else the request is answered. */
+static bool target_read(h2o_req_t *req, struct loop *loop, const char *name, size_t name_len,
+                        struct replica_change *ret_change)
+{
+    struct uri_query query = {.level = URI_LEVEL_DEFAULT};
+    const char *error = NULL;
+    long decoded_len;
+
+    if (req->query_at != SIZE_MAX &&
+        !uri_query_parse(req->path.base + req->query_at + 1, req->path.len - req->query_at - 1,
+                         &query, &error)) {
+        respond_error(req, loop, 400, "invalid_query", error, OUTCOME_NONE);
+        return false;
+    }
+    /* Decoding never makes it longer. */
+    decoded_len =
+        name_len < sizeof ret_change->name ? uri_decode(name, name_len, ret_change->name) : -1;
+    if (decoded_len < 1 || memchr(ret_change->name, '\0', (size_t)decoded_len) != NULL) {
+        respond_error(req, loop, 400, "invalid_name",
+                      "the id of a node is 1 to 64 letters, digits, dots, dashes and underscores",
+                      OUTCOME_NONE);
+        return false;
+    }
+    ret_change->name[decoded_len] = '\0';
+    ret_change->force = query.force;
+    return true;
+}
+
+void member_endpoint(h2o_req_t *req, struct loop *loop, const char *path, size_t path_len)
+{
+    static const char suffix[] = "/replace";
+    const size_t suffix_len = sizeof suffix - 1;
+    struct replica_change change = {0};
+    bool replace =
+        path_len > suffix_len && memcmp(path + path_len - suffix_len, suffix, suffix_len) == 0;
+    const char *method = replace ? "POST" : "DELETE";
+
+    if (!h2o_memis(req->method.base, req->method.len, method, strlen(method))) {
+        respond_not_allowed(req, loop, method);
+        return;
+    }
+    if (!target_read(req, loop, path, replace ? path_len - suffix_len : path_len, &change))
+        return;
+    if (!replace)
+        submit(req, loop, REPLICA_REMOVE, &change, removed);
+    else if (join_read(req, loop, &change.join))
+        submit(req, loop, REPLICA_REPLACE, &change, replaced);
+}
+
+/* ---- The members ---- */
 
 static const char *role_of(const struct replica_member *member)
 {
@@ -81,16 +235,36 @@ static const char *role_of(const struct replica_member *member)
     }
 }
 
+/* How far it is behind and when it was last heard of is known by the leader only. */
+static json_t *progress_json(const struct replica_member *member, const struct replica_view *view,
+                             json_t *object)
+{
+    uint64_t last = view->last_log_index;
+
+    if (object == NULL || view->role != REPLICA_LEADER)
+        return object;
+    json_object_set_new(object, "matchIndex", json_integer((json_int_t)member->match_index));
+    json_object_set_new(
+        object, "lag",
+        json_integer((json_int_t)(last > member->match_index ? last - member->match_index : 0)));
+    json_object_set_new(object, "lastContactMs",
+                        member->last_contact_ms != UINT64_MAX
+                            ? json_integer((json_int_t)member->last_contact_ms)
+                            : json_null());
+    return object;
+}
+
 static json_t *member_json(const struct replica_member *member, const struct replica_view *view)
 {
     char raft_id[17];
 
     snprintf(raft_id, sizeof raft_id, "%016" PRIx64, member->raft_id);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:b}", "id", member->name, "raftId",
-                     raft_id, "httpAddr", member->http_address, "raftAddr", member->raft_address,
-                     "role", role_of(member), "leader", member->raft_id == view->leader_id,
-                     "matchIndex", (json_int_t)member->match_index, "tooFarBehind",
-                     member->too_far_behind);
+    return progress_json(member, view,
+                         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b}", "id", member->name,
+                                   "raftId", raft_id, "httpAddr", member->http_address, "raftAddr",
+                                   member->raft_address, "role", role_of(member), "version",
+                                   member->version, "leader", member->raft_id == view->leader_id,
+                                   "tooFarBehind", member->too_far_behind));
 }
 
 void members_endpoint(h2o_req_t *req, struct loop *loop)

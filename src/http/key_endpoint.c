@@ -157,13 +157,25 @@ static void consistent_replied(struct request *request, const struct replica_ope
         request_read(request);
 }
 
+/* As Consul has it: what is older than the client allows is asked of the leader. */
+static bool young_enough(struct loop *loop, const struct uri_query *query)
+{
+    uint64_t contact_ms;
+
+    return !query->stale_bounded ||
+           (loop_last_contact(loop, &contact_ms) && contact_ms <= query->stale_ms_max);
+}
+
 static void get(h2o_req_t *req, struct loop *loop, const struct uri_query *query, const char *key,
                 size_t key_len)
 {
     bool head = method_is(req, "HEAD");
     struct request *request;
 
-    if (query->level != URI_LEVEL_STALE && !replica_is_leader(loop->server->options.replica)) {
+    bool here = replica_is_leader(loop->server->options.replica) ||
+                (query->level == URI_LEVEL_STALE && young_enough(loop, query));
+
+    if (!here) {
         respond_redirect(req, loop);
         return;
     }

@@ -50,7 +50,7 @@ void request_release(struct request *request)
     if (--request->references > 0)
         return;
     assert(!request->listed && !request->reading);
-    free(request->join);
+    free(request->change);
     free(request);
 }
 

@@ -28,7 +28,7 @@ struct request {
     struct request *next;          /* In a batch of consistent reads */
     struct tiers_read read;
     void (*replied)(struct request *request, const struct replica_operation *operation);
-    struct replica_join *join; /* Of a join; owned */
+    struct replica_change *change; /* Of the membership; owned */
     struct uri_query query;
     bool head;       /* HEAD: no body */
     const char *key; /* In the request's pool: valid while req is not NULL */

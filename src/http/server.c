@@ -30,6 +30,7 @@ static const struct route routes[] = {
     {"/join", "POST", join_endpoint},          {"/members", "GET, HEAD", members_endpoint},
     {"/status", "GET, HEAD", status_endpoint}, {"/metrics", "GET, HEAD", metrics_endpoint},
     {"/livez", "GET, HEAD", livez_endpoint},   {"/readyz", "GET, HEAD", readyz_endpoint},
+    {"/transfer", "POST", transfer_endpoint},
 };
 
 static void count_method(const h2o_req_t *req)
@@ -104,6 +105,10 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     length = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
     if (length >= 4 && memcmp(path, "/key", 4) == 0 && (length == 4 || path[4] == '/')) {
         key_endpoint(req, loop, path + 4, length - 4);
+        return 0;
+    }
+    if (length > 9 && memcmp(path, "/members/", 9) == 0) {
+        member_endpoint(req, loop, path + 9, length - 9);
         return 0;
     }
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {

@@ -62,6 +62,7 @@ static json_t *status_json(struct http_server *server)
     tiers_position_durable(server->options.tiers, &durable);
     json_object_set_new(object, "id", json_string(server->options.name));
     json_object_set_new(object, "version", json_string(TIERKV_VERSION));
+    json_object_set_new(object, "incarnation", hex(replica_incarnation(server->options.replica)));
     json_object_set_new(object, "cluster_id", hex(view.cluster_id));
     json_object_set_new(object, "role", json_string(replica_role_name(view.role)));
     json_object_set_new(object, "term", integer(view.term));

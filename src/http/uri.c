@@ -35,11 +35,45 @@ static bool is(const char *text, size_t n, const char *word)
     return n == strlen(word) && memcmp(text, word, n) == 0;
 }
 
+static bool is_set(const char *value, size_t value_len)
+{
+    return !is(value, value_len, "false") && !is(value, value_len, "0");
+}
+
+/* A whole number with its unit: 500ms, 10s, 2m, 1h. */
+static bool duration(const char *text, size_t n, uint64_t *ret_ms)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+    uint64_t number = 0;
+    size_t digits = 0;
+
+    while (digits < n && digits < 10 && text[digits] >= '0' && text[digits] <= '9')
+        number = number * 10 + (uint64_t)(text[digits++] - '0');
+    for (size_t i = 0; digits > 0 && i < sizeof units / sizeof units[0]; i++) {
+        if (is(text + digits, n - digits, units[i].name)) {
+            *ret_ms = number * units[i].ms;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parameter(const char *name, size_t name_len, const char *value, size_t value_len,
                       struct uri_query *query, const char **ret_error)
 {
     if (is(name, name_len, "raw")) {
-        query->raw = !is(value, value_len, "false") && !is(value, value_len, "0");
+        query->raw = is_set(value, value_len);
+    } else if (is(name, name_len, "force")) {
+        query->force = is_set(value, value_len);
+    } else if (is(name, name_len, "max_stale")) {
+        query->stale_bounded = true;
+        if (!duration(value, value_len, &query->stale_ms_max)) {
+            *ret_error = "max_stale must be a duration such as 500ms, 10s or 2m";
+            return false;
+        }
     } else if (is(name, name_len, "level")) {
         if (is(value, value_len, "default") || value_len == 0)
             query->level = URI_LEVEL_DEFAULT;

@@ -4,12 +4,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum uri_level { URI_LEVEL_DEFAULT, URI_LEVEL_CONSISTENT, URI_LEVEL_STALE };
 
 struct uri_query {
     enum uri_level level;
     bool raw;
+    bool force;
+    bool stale_bounded;
+    uint64_t stale_ms_max; /* If stale_bounded: how old a `stale` answer may be */
 };
 
 /* Decodes %XX; nothing else is special (+ is a plus). `out` has room for `n` bytes. The length of

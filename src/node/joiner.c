@@ -5,7 +5,6 @@
 #include "node/joiner.h"
 
 #include "log.h"
-#include "tierkv/client.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -50,10 +49,9 @@ static void *joiner_run(void *argument)
     const struct joiner_options *options = &joiner->options;
     uint64_t pause_ms = PAUSE_MS_LEAST;
     for (uint64_t attempt = 1; !options->is_member(options->context); attempt++) {
-        int error = tierkv_join(joiner->client, options->name, options->http_address,
-                                options->raft_address, options->incarnation);
+        int error = tierkv_join(joiner->client, &options->node);
         if (error == 0) {
-            log_info("joined", LOG_TEXT("name", options->name), LOG_U64("attempts", attempt));
+            log_info("joined", LOG_TEXT("name", options->node.name), LOG_U64("attempts", attempt));
             break;
         }
         if ((attempt & (attempt - 1)) == 0)

@@ -1,21 +1,19 @@
-/* A thread that makes this node a member of a running cluster: it asks the given nodes, again and
- * again, until the node is a voter. */
+/* A thread that makes this node a member of a running cluster, or tells the cluster the new
+ * addresses of one: it asks the given nodes, again and again, until it is done. */
 #ifndef TIERKV_NODE_JOINER_H
 #define TIERKV_NODE_JOINER_H
 
+#include "tierkv/client.h"
+
 #include <stdbool.h>
-#include <stdint.h>
 
 struct joiner;
 
 /* All texts are borrowed until joiner_stop. */
 struct joiner_options {
     const char *endpoints; /* Client addresses of running nodes, separated by commas */
-    const char *name;
-    const char *http_address;
-    const char *raft_address;
-    uint64_t incarnation;
-    /* From the joiner's thread: is this node a voter already? */
+    struct tierkv_node node;
+    /* From the joiner's thread: is this node a voter already, with these addresses? */
     bool (*is_member)(void *context);
     void *context;
 };

@@ -65,6 +65,23 @@ struct driver_peer *driver_peer(struct driver *driver, raft_id id)
     return &driver->peers[driver->n_peers++];
 }
 
+static const struct driver_peer *peer_find(const struct driver *driver, raft_id id)
+{
+    for (size_t i = 0; i < driver->n_peers; i++)
+        if (driver->peers[i].id == id)
+            return &driver->peers[i];
+    return NULL;
+}
+
+bool driver_peer_answers(const struct driver *driver, raft_id id)
+{
+    const struct driver_peer *peer = peer_find(driver, id);
+
+    return id == driver->raft.id || (peer != NULL && peer->heard_ms != 0 &&
+                                     driver->callbacks->now_ms(driver->context) - peer->heard_ms <
+                                         driver->raft.election_timeout);
+}
+
 bool driver_is_leader(const struct driver *driver)
 {
     return driver->raft.state == RAFT_LEADER && !driver->closing && !driver->failed;
@@ -375,6 +392,16 @@ static bool is_stale_rejection(const struct driver *driver, const struct raft_me
            result->last_log_index < match;
 }
 
+/* Only servers of the configuration: others must not take up places among the peers. */
+static void note_heard(struct driver *driver, raft_id id)
+{
+    struct driver_peer *peer =
+        driver_server_find(driver, id) != NULL ? driver_peer(driver, id) : NULL;
+
+    if (peer != NULL)
+        peer->heard_ms = driver->callbacks->now_ms(driver->context);
+}
+
 void driver_receive(struct driver *driver, struct raft_message *message)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -384,6 +411,7 @@ void driver_receive(struct driver *driver, struct raft_message *message)
         driver_message_free(message);
         return;
     }
+    note_heard(driver, message->server_id);
     if (message->type == RAFT_APPEND_ENTRIES_RESULT &&
         (driver_read_result(driver, message) || is_stale_rejection(driver, message)))
         return;

@@ -54,6 +54,7 @@ struct driver_peer {
     size_t queued;        /* Messages, likewise */
     uint64_t nonce_acked; /* Newest read round that the peer has confirmed */
     uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
+    uint64_t heard_ms;    /* When a message of the peer came last; 0: never */
     bool too_far_behind;
 };
 
@@ -148,9 +149,17 @@ int driver_read(struct driver *driver, driver_read_done done, void *owner);
 int driver_server_add(struct driver *driver, raft_id id, const char *address, int role);
 int driver_server_assign(struct driver *driver, raft_id id, int role);
 int driver_server_remove(struct driver *driver, raft_id id);
+int driver_server_readdress(struct driver *driver, raft_id id, const char *address);
 /* Catches a spare up; then it becomes a voter by itself. *ret: see raft_catch_up. */
 int driver_server_promote(struct driver *driver, raft_id id);
 const struct raft_server *driver_server_find(const struct driver *driver, raft_id id);
+/* Whether a message of that peer came within the last election timeout, or it is this node. */
+bool driver_peer_answers(const struct driver *driver, raft_id id);
+
+/* Hands leadership to another voter once it has the whole log; until then, or until the core gives
+ * up after an election timeout (raft_transferee is 0 again), nothing can be submitted. RAFT_BADID:
+ * not another voter. RAFT_NOTLEADER: not leader, or a transfer is under way. */
+int driver_transfer(struct driver *driver, raft_id id);
 
 /* ---- Between the parts of the driver ---- */
 

@@ -110,8 +110,10 @@ static int apply(void *context, raft_index index, raft_term term, enum raft_entr
                   LOG_TEXT("cause", tiers_strerror(rv)));
         return rv;
     }
-    if (members_changed)
+    if (members_changed) {
+        change_rows_changed(replica);
         admission_adopt_cluster(replica, command_cluster_id(replica->state));
+    }
     if (members_changed || type == RAFT_CHANGE)
         view_publish(replica);
     return 0;
@@ -152,9 +154,8 @@ static void state_changed(void *context)
              LOG_U64("last_index", replica->driver.log.last),
              LOG_U64("commit_index", replica->driver.raft.commit_index));
     if (state != RAFT_LEADER) {
-        int status = replica_not_leader_status(replica);
-        propose_abandon(replica, status);
-        join_abandon(replica, status);
+        propose_suspend(replica);
+        change_suspend(replica);
     }
     view_publish(replica);
 }
@@ -190,7 +191,7 @@ static void driver_failed(void *context, const char *reason)
 
     atomic_store(&replica->stopped, true);
     propose_abandon(replica, REPLICA_STOPPED);
-    join_abandon(replica, REPLICA_STOPPED);
+    change_abandon(replica, REPLICA_STOPPED);
     view_publish(replica);
     log_error("raft stopped", LOG_TEXT("reason", reason));
     if (replica->options.on_failed != NULL)
@@ -281,7 +282,10 @@ static void take_operations(struct replica *replica)
             read_take(replica, operation);
             break;
         case REPLICA_JOIN:
-            join_take(replica, operation);
+        case REPLICA_REMOVE:
+        case REPLICA_REPLACE:
+        case REPLICA_TRANSFER:
+            change_take(replica, operation);
             break;
         }
     }
@@ -319,8 +323,9 @@ static void settle(struct replica *replica)
     more = driver_resume(&replica->driver);
     if (replica->driver.failed)
         return;
-    join_self(replica);
-    join_advance(replica);
+    self_register(replica);
+    change_advance(replica);
+    propose_resume(replica);
     propose_pump(replica);
     update_caught_up(replica);
     view_refresh(replica);
@@ -421,7 +426,7 @@ static void begin_stop(struct replica *replica)
     inbox_close(replica->inbox);
     take_operations(replica);
     propose_abandon(replica, REPLICA_SHUTDOWN);
-    join_abandon(replica, REPLICA_SHUTDOWN);
+    change_abandon(replica, REPLICA_SHUTDOWN);
     driver_stop(&replica->driver);
     replica->io.close(&replica->io, replica_loop_io_closed);
 }

@@ -91,6 +91,42 @@ int driver_server_remove(struct driver *driver, raft_id id)
     return submit(driver, &changed);
 }
 
+int driver_server_readdress(struct driver *driver, raft_id id, const char *address)
+{
+    const struct raft_configuration *present = &driver->raft.configuration;
+    struct raft_configuration changed;
+
+    if (!driver_is_leader(driver))
+        return RAFT_NOTLEADER;
+    if (driver->raft.configuration_uncommitted_index != 0)
+        return RAFT_CANTCHANGE;
+    /* In the same order: the core finds its progress by position. */
+    raft_configuration_init(&changed);
+    for (unsigned i = 0; i < present->n; i++) {
+        const struct raft_server *server = &present->servers[i];
+        int rv = raft_configuration_add(&changed, server->id,
+                                        server->id == id ? address : server->address, server->role);
+        if (rv != 0) {
+            raft_configuration_close(&changed);
+            return rv;
+        }
+    }
+    return submit(driver, &changed);
+}
+
+int driver_transfer(struct driver *driver, raft_id id)
+{
+    const struct raft_server *server = driver_server_find(driver, id);
+    struct raft_event event = {.type = RAFT_TRANSFER};
+
+    if (!driver_is_leader(driver) || raft_transferee(&driver->raft) != 0)
+        return RAFT_NOTLEADER;
+    if (server == NULL || server->role != RAFT_VOTER || id == driver->raft.id)
+        return RAFT_BADID;
+    event.transfer.server_id = id;
+    return driver_step(driver, &event);
+}
+
 int driver_server_promote(struct driver *driver, raft_id id)
 {
     struct raft_event event = {.type = RAFT_CATCH_UP};

@@ -80,17 +80,28 @@ struct replica_operation *replica_read_index_new(void)
     return operation_new(REPLICA_READ_INDEX);
 }
 
-struct replica_operation *replica_join_new(const struct replica_join *join)
+static bool join_valid(const struct replica_join *join)
 {
     struct address address;
-    struct replica_operation *operation;
 
-    if (!identity_name_valid(join->name) || !address_parse(join->http_address, &address) ||
-        !address_parse(join->raft_address, &address))
+    return identity_name_valid(join->name) && address_parse(join->http_address, &address) &&
+           address_parse(join->raft_address, &address);
+}
+
+struct replica_operation *replica_change_new(enum replica_operation_type type,
+                                             struct replica_change *change)
+{
+    struct replica_operation *operation;
+    bool joins = type == REPLICA_JOIN || type == REPLICA_REPLACE;
+    bool may_be_empty = type == REPLICA_TRANSFER && change->name[0] == '\0';
+
+    if ((joins && !join_valid(&change->join)) ||
+        (type != REPLICA_JOIN && !may_be_empty && !identity_name_valid(change->name)))
         return NULL;
-    operation = operation_new(REPLICA_JOIN);
+    operation = operation_new(type);
     if (operation != NULL)
-        operation->join = join;
+        operation->change = change;
+    change->detail[0] = '\0';
     return operation;
 }
 

@@ -135,6 +135,7 @@ static bool submit_one(struct replica *replica)
 void propose_pump(struct replica *replica)
 {
     while (replica->pending != NULL && driver_is_leader(&replica->driver) &&
+           raft_transferee(&replica->driver.raft) == 0 &&
            replica->n_batches < replica->options.entries_in_flight_max &&
            replica->driver.log.bytes < LOG_BYTES_FACTOR * replica->options.log_cache_bytes &&
            tiers_apply_ready(replica->tiers))
@@ -222,7 +223,7 @@ void propose_refuse(struct replica *replica, int status)
     pending_return(replica, false, status);
 }
 
-void propose_abandon(struct replica *replica, int pending_status)
+static void batches_return(struct replica *replica)
 {
     struct batch *batch = replica->batches;
 
@@ -234,5 +235,35 @@ void propose_abandon(struct replica *replica, int pending_status)
         batch_return(replica, batch, REPLICA_UNKNOWN);
         batch = next;
     }
+}
+
+void propose_suspend(struct replica *replica)
+{
+    batches_return(replica);
+    if (replica->pending != NULL && replica->pending_until_ms == 0)
+        replica->pending_until_ms = replica_now_ms(replica) + replica->options.election_timeout_ms;
+}
+
+void propose_resume(struct replica *replica)
+{
+    int status;
+
+    if (replica->pending_until_ms == 0)
+        return;
+    if (driver_is_leader(&replica->driver)) {
+        replica->pending_until_ms = 0;
+        return;
+    }
+    status = replica_not_leader_status(replica);
+    if (status == REPLICA_NO_LEADER && replica_now_ms(replica) < replica->pending_until_ms)
+        return;
+    replica->pending_until_ms = 0;
+    pending_return(replica, true, status);
+}
+
+void propose_abandon(struct replica *replica, int pending_status)
+{
+    batches_return(replica);
+    replica->pending_until_ms = 0;
     pending_return(replica, true, pending_status);
 }

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,9 +33,10 @@ static int options_copy(struct replica_options *copy, const struct replica_optio
     copy->raft_address = strdup(options->raft_address);
     copy->raft_listen = strdup(options->raft_listen);
     copy->http_address = strdup(options->http_address);
+    copy->version = strdup(options->version);
     return copy->directory != NULL && copy->identity_path != NULL && copy->name != NULL &&
                    copy->raft_address != NULL && copy->raft_listen != NULL &&
-                   copy->http_address != NULL
+                   copy->http_address != NULL && copy->version != NULL
                ? 0
                : -1;
 }
@@ -56,6 +58,7 @@ static void replica_free(struct replica *replica)
     text_free(replica->options.raft_address);
     text_free(replica->options.raft_listen);
     text_free(replica->options.http_address);
+    text_free(replica->options.version);
     pthread_mutex_destroy(&replica->view_mutex);
     free(replica);
 }
@@ -182,6 +185,7 @@ static int files_open(struct replica *replica, char *error_text, size_t error_te
                       error_text_size) != 0 ||
         prepare_directory(replica, error_text, error_text_size) != 0)
         return -1;
+    self_prepare(replica);
     rv = command_state_open(options->tiers, &replica->state);
     if (rv != 0)
         snprintf(error_text, error_text_size, "member table: %s", tiers_strerror(rv));
@@ -326,6 +330,30 @@ int replica_submit(struct replica *replica, struct replica_operation *operation)
     if (status == 0)
         replica_send(replica, operation, operation, 1);
     return status;
+}
+
+bool replica_hand_over(struct replica *replica)
+{
+    struct replica_change change = {0};
+    struct replica_operation *operation = replica_change_new(REPLICA_TRANSFER, &change);
+    struct inbox *reply = inbox_new(1);
+    bool done = false;
+
+    if (operation != NULL && reply != NULL && replica_is_leader(replica)) {
+        operation->reply = reply;
+        if (replica_submit(replica, operation) == 0) {
+            /* It always comes back, and not much later than asked for. */
+            struct pollfd readable = {.fd = inbox_fd(reply), .events = POLLIN};
+            while (inbox_take(reply) == NULL)
+                poll(&readable, 1, -1);
+            done = operation->status == 0 || operation->status == REPLICA_NOT_LEADER;
+        }
+    } else {
+        done = !replica_is_leader(replica);
+    }
+    replica_operation_free(operation);
+    inbox_free(reply);
+    return done;
 }
 
 void replica_on_durable(struct replica *replica, uint64_t index)

@@ -26,7 +26,8 @@
     X(REPLICA_UNREACHABLE, -9, "the node did not answer or did not catch up in time")              \
     X(REPLICA_NO_MEMORY, -10, "out of memory")                                                     \
     X(REPLICA_STOPPED, -11, "the node stopped after a failure")                                    \
-    X(REPLICA_INVALID, -12, "an argument is out of its range")
+    X(REPLICA_INVALID, -12, "an argument is out of its range")                                     \
+    X(REPLICA_NO_MEMBER, -13, "there is no such member")
 
 enum replica_error {
 #define X(name, code, message) name = code,
@@ -41,7 +42,10 @@ const char *replica_strerror(int error);
 enum replica_operation_type {
     REPLICA_WRITE,      /* Propose a command; done when applied here */
     REPLICA_READ_INDEX, /* Done when a read of the local state is linearizable */
-    REPLICA_JOIN,       /* Make a node a voter; done when it is */
+    REPLICA_JOIN,       /* Make a node a voter, or update its addresses; done when it is */
+    REPLICA_REMOVE,     /* Take a member out of the cluster; done when it is out */
+    REPLICA_REPLACE,    /* A join, and then the removal of another member */
+    REPLICA_TRANSFER,   /* Make another voter the leader; done when it is */
 };
 
 /* Made and freed by the requester; between replica_submit and its return through `reply` it belongs
@@ -62,7 +66,7 @@ struct replica_operation {
             void *command; /* malloc'ed, encoded (replica_write_new makes it) */
             size_t command_bytes;
         };
-        const struct replica_join *join; /* Borrowed until the return */
+        struct replica_change *change; /* Of the membership. Borrowed until the return */
     };
 };
 
@@ -70,7 +74,17 @@ struct replica_join {
     char name[65]; /* 1 to 64 of A-Z a-z 0-9 . _ - */
     char http_address[256];
     char raft_address[256];
+    char version[33];     /* Of the node's program; empty: not told */
     uint64_t incarnation; /* 0: not told */
+};
+
+#define REPLICA_DETAIL_BYTES 256
+
+struct replica_change {
+    struct replica_join join; /* JOIN, REPLACE: the node that comes */
+    char name[65];            /* REMOVE, REPLACE: who goes. TRANSFER: who leads; empty: any voter */
+    bool force;               /* REMOVE, REPLACE: even if the remaining voters are no quorum */
+    char detail[REPLICA_DETAIL_BYTES]; /* Result: one sentence why not; may be empty */
 };
 
 struct replica_put {
@@ -89,7 +103,9 @@ struct replica;
 struct replica_operation *replica_put_new(const struct replica_put *puts, size_t n);
 struct replica_operation *replica_delete_new(const void *key, size_t key_len);
 struct replica_operation *replica_read_index_new(void);
-struct replica_operation *replica_join_new(const struct replica_join *join);
+/* JOIN, REMOVE, REPLACE or TRANSFER. NULL: out of memory, or a name or an address is not valid. */
+struct replica_operation *replica_change_new(enum replica_operation_type type,
+                                             struct replica_change *change);
 void replica_operation_free(struct replica_operation *operation);
 
 /* Any thread. Never blocks. 0, or REPLICA_BUSY, REPLICA_SHUTDOWN, REPLICA_NO_SPACE: the operation
@@ -117,8 +133,11 @@ struct replica_member {
     char http_address[256];
     char raft_address[256];
     enum { REPLICA_MEMBER_VOTER, REPLICA_MEMBER_STANDBY, REPLICA_MEMBER_SPARE } role;
-    uint64_t match_index; /* Known by the leader only, else 0 */
-    bool too_far_behind;  /* Needs a state transfer. Known by the leader, and by the node itself */
+    char version[33]; /* Of its program, as it last told; empty: never */
+    /* Known by the leader only, else 0: */
+    uint64_t match_index;
+    uint64_t last_contact_ms; /* Since it was last heard of; UINT64_MAX: not in this term */
+    bool too_far_behind; /* Needs a state transfer. Known by the leader, and by the node itself */
 };
 
 /* What the raft loop last published. A plain copy: no lock is held while it is used. */
@@ -137,6 +156,7 @@ struct replica_view {
     bool caught_up; /* Has applied all that was committed when it started or was elected */
     bool too_far_behind;
     bool no_space;
+    bool registered; /* A voter whose row in the member table is as this node would have it */
     uint64_t cluster_id;
     uint64_t entries_appended, batches_appended, read_rounds, elections; /* Counters */
     size_t n_members;
@@ -161,6 +181,7 @@ struct replica_options {
     const char *raft_address;  /* Advertised to peers */
     const char *raft_listen;   /* host:port to bind */
     const char *http_address;  /* Advertised to clients */
+    const char *version;       /* Of the program, for the member table */
     bool bootstrap; /* If the directory is new: form a cluster of one. Else wait to be joined */
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
@@ -180,6 +201,9 @@ struct replica_options {
 /* Loads, starts the thread, returns when the peer port listens. */
 int replica_start(const struct replica_options *options, struct replica **ret_replica,
                   char *error_text, size_t error_text_size);
+/* A leader hands leadership to another voter; blocks until it is done, at most for a few election
+ * timeouts. True if this node is not the leader (any more). Any thread, before replica_stop. */
+bool replica_hand_over(struct replica *replica);
 /* Returns every operation, stops the thread, frees. The tiers stay open. */
 void replica_stop(struct replica *replica);
 

@@ -1,6 +1,7 @@
 /* The replica's insides, shared by its parts: replica.c (start, stop), loop.c (what its thread
- * runs), propose.c (writes into entries and back), join.c (making nodes voters), view.c (what
- * others may see), truncate.c (keeping the log short). Everything is the raft loop's but for what
+ * runs), propose.c (writes into entries and back), change.c with join.c, removal.c and handover.c
+ * (changes of the membership), self.c (this node's own row), view.c (what others may see),
+ * truncate.c (keeping the log short). Everything is the raft loop's but for what
  * is marked. */
 #ifndef TIERKV_RAFT_REPLICA_PRIVATE_H
 #define TIERKV_RAFT_REPLICA_PRIVATE_H
@@ -15,7 +16,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-#define JOINS_MAX 16
+#define CHANGES_MAX 16
 
 /* Writes that travel in one log entry, until it is applied. */
 struct batch {
@@ -26,12 +27,14 @@ struct batch {
     struct replica_operation *operations[];
 };
 
-/* A REPLICA_JOIN under way. */
-struct join {
+/* A change of the membership under way. */
+struct change {
     struct replica_operation *operation; /* NULL: free slot */
     uint64_t deadline_ms;
-    bool member_proposed;
+    bool row_proposed; /* And the table has not changed since */
     bool promotion_begun;
+    bool found;          /* The member that is to go was there */
+    raft_id handover_to; /* To whom leadership was last offered; 0: nobody yet */
 };
 
 /* Operations that go back to one inbox, gathered so that its owner is woken once. */
@@ -92,9 +95,11 @@ struct replica {
     struct command_result *results;
     size_t results_capacity;
     struct replica_returns returns;
-    struct join joins[JOINS_MAX];
+    struct change changes[CHANGES_MAX];
+    uint64_t pending_until_ms; /* Leadership is lost: how long writes wait for a new leader */
 
-    uint64_t self_proposed_term; /* Own address or cluster id were proposed in this term */
+    struct replica_change self;   /* This node's own row, for the JOIN that sets it */
+    raft_term self_proposed_term; /* In which that, or the cluster's id, was proposed */
     uint64_t last_contact_ms;
     raft_index catch_up_target; /* 0: not known yet */
     bool caught_up;
@@ -144,15 +149,52 @@ int propose_apply(struct replica *replica, raft_index index, raft_term term,
                   const struct raft_buffer *payload, bool *ret_members_changed);
 /* Gives back the requesters' writes that wait and are not yet in an entry. */
 void propose_refuse(struct replica *replica, int status);
-/* Leadership is lost, or everything ends: what is in flight has an unknown outcome. */
+/* Leadership is lost: what is in flight has an unknown outcome; what is in no entry yet waits for a
+ * moment, so that its requesters can be told the new leader. */
+void propose_suspend(struct replica *replica);
+/* Gives back suspended writes once a leader is known, or none was found in time. */
+void propose_resume(struct replica *replica);
+/* Everything ends: as suspended, and what waits is given back. */
 void propose_abandon(struct replica *replica, int pending_status);
 
-/* join.c */
-void join_take(struct replica *replica, struct replica_operation *operation);
-void join_advance(struct replica *replica);
-void join_abandon(struct replica *replica, int status);
-/* Proposes the cluster's id and this node's own address if the table lacks them. */
-void join_self(struct replica *replica);
+/* change.c */
+void change_take(struct replica *replica, struct replica_operation *operation);
+/* Does what is next for each change; once per turn of the loop. */
+void change_advance(struct replica *replica);
+/* Leadership is lost: changes wait for a moment, so that their requesters can be told the new
+ * leader. */
+void change_suspend(struct replica *replica);
+/* Gives back all changes. */
+void change_abandon(struct replica *replica, int status);
+/* Leader, and what earlier leaders committed is applied: the member table is known. */
+bool change_term_established(const struct replica *replica);
+uint64_t change_wall_clock_ms(void);
+/* Writes the sentence that explains a refusal. */
+__attribute__((format(printf, 2, 3))) void change_explain(struct change *change, const char *format,
+                                                          ...);
+/* Proposes a command about a row, once until it is applied. Takes it (malloc'ed; NULL: out of
+ * memory, tried again). */
+void change_propose_row(struct replica *replica, struct change *change, void *command,
+                        size_t bytes);
+
+/* The member table has changed. */
+void change_rows_changed(struct replica *replica);
+
+/* What a look at a change found: */
+#define CHANGE_WAITS 1 /* Something is under way; else 0 for done, or a REPLICA_ code */
+
+/* join.c: of change->operation->change->join. */
+int join_step(struct replica *replica, struct change *change);
+bool join_row_equals(const struct command_member *row, const struct replica_join *join);
+/* removal.c: of the member `name`. */
+int removal_step(struct replica *replica, struct change *change, const char *name);
+/* handover.c: of leadership to the voter `name`, or to any if it is empty. */
+int handover_step(struct replica *replica, struct change *change, const char *name);
+
+/* self.c: proposes the cluster's id and this node's own row if the table lacks them. */
+void self_prepare(struct replica *replica);
+void self_register(struct replica *replica);
+bool self_registered(const struct replica *replica);
 
 /* view.c */
 void view_publish(struct replica *replica);

@@ -34,6 +34,21 @@ static uint64_t leader_of(const struct replica *replica)
     return id;
 }
 
+static void fill_contact(const struct replica *replica, raft_id id, struct replica_member *member)
+{
+    const struct driver *driver = &replica->driver;
+
+    member->last_contact_ms = UINT64_MAX;
+    for (size_t i = 0; i < driver->n_peers; i++) {
+        const struct driver_peer *peer = &driver->peers[i];
+        if (peer->id != id)
+            continue;
+        member->too_far_behind = peer->too_far_behind;
+        if (peer->heard_ms != 0)
+            member->last_contact_ms = replica_now_ms(replica) - peer->heard_ms;
+    }
+}
+
 static void fill_member(const struct replica *replica, const struct raft_server *server,
                         struct replica_member *member)
 {
@@ -46,6 +61,7 @@ static void fill_member(const struct replica *replica, const struct raft_server 
     if (row != NULL) {
         snprintf(member->name, sizeof member->name, "%s", row->name);
         snprintf(member->http_address, sizeof member->http_address, "%s", row->http_address);
+        snprintf(member->version, sizeof member->version, "%s", row->version);
     }
     member->role = server->role == RAFT_VOTER     ? REPLICA_MEMBER_VOTER
                    : server->role == RAFT_STANDBY ? REPLICA_MEMBER_STANDBY
@@ -55,9 +71,8 @@ static void fill_member(const struct replica *replica, const struct raft_server 
             match = replica->driver.raft.last_stored;
         else if (raft_match_index(&replica->driver.raft, server->id, &match) != 0)
             match = 0;
-        for (size_t i = 0; i < replica->driver.n_peers; i++)
-            if (replica->driver.peers[i].id == server->id)
-                member->too_far_behind = replica->driver.peers[i].too_far_behind;
+        if (server->id != replica->driver.raft.id)
+            fill_contact(replica, server->id, member);
     } else if (server->id == replica->driver.raft.id) {
         member->too_far_behind = replica->too_far_behind;
     }
@@ -90,6 +105,7 @@ static void fill(const struct replica *replica, struct replica_view *view)
     view->caught_up = replica->caught_up;
     view->too_far_behind = replica->too_far_behind;
     view->no_space = atomic_load(&replica->no_space);
+    view->registered = self_registered(replica);
     view->cluster_id = command_cluster_id(replica->state);
     view->entries_appended = replica->entries_appended;
     view->batches_appended = replica->batches_appended;

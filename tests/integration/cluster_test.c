@@ -159,9 +159,12 @@ static void joining_again_is_harmless(void **state)
     (void)state;
     assert_int_equal(tierkv_client_open(&options, &client), 0);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(tierkv_join(client, "n1", cluster_address(cluster, 1),
-                                     cluster_raft_address(cluster, 1), 0),
-                         0);
+        assert_int_equal(
+            tierkv_join(client,
+                        &(struct tierkv_node){.name = "n1",
+                                              .http_address = cluster_address(cluster, 1),
+                                              .raft_address = cluster_raft_address(cluster, 1)}),
+            0);
     tierkv_client_close(client);
     cluster_expect_agreement(cluster);
     cluster_stop(cluster);

@@ -445,7 +445,11 @@ static void join_sends_the_addresses_as_json(void **state)
     const char *id, *http, *raft, *incarnation;
 
     (void)state;
-    assert_int_equal(tierkv_join(client, "n\"2", "h:1", "r:2", 0xabcdef0123456789), 0);
+    assert_int_equal(tierkv_join(client, &(struct tierkv_node){.name = "n\"2",
+                                                               .http_address = "h:1",
+                                                               .raft_address = "r:2",
+                                                               .incarnation = 0xabcdef0123456789}),
+                     0);
     assert_string_equal(story.last.method, "POST");
     assert_string_equal(story.last.path, "/join");
     json_t *root = json_loads(story.last.body, 0, NULL);

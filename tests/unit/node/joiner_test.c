@@ -60,10 +60,10 @@ static int bound_socket(char ret_endpoint[static 32])
 static struct joiner *start(const char *endpoint, struct membership *membership)
 {
     const struct joiner_options options = {.endpoints = endpoint,
-                                           .name = "n2",
-                                           .http_address = "127.0.0.1:1",
-                                           .raft_address = "127.0.0.1:2",
-                                           .incarnation = 3,
+                                           .node = {.name = "n2",
+                                                    .http_address = "127.0.0.1:1",
+                                                    .raft_address = "127.0.0.1:2",
+                                                    .incarnation = 3},
                                            .is_member = is_member,
                                            .context = membership};
     struct joiner *joiner;

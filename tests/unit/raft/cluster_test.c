@@ -54,7 +54,7 @@ static void joined_nodes_replicate_and_agree(void **state)
     struct replica_view view;
     replica_view(fixture->nodes[leader == &fixture->nodes[0] ? 1 : 0].replica, &view);
     assert_string_equal(view.leader_http_address, leader->http_address);
-    assert_int_equal(view.n_members, NODES);
+    assert_int_equal(view.n_members, VOTERS);
 }
 
 static void writes_go_on_after_the_leader_stopped(void **state)

@@ -22,7 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NODES       3
+#define VOTERS      3
+#define NODES       4 /* The voters, and one to replace another */
 #define WAIT_MS_MAX 20000
 
 struct node {
@@ -117,6 +118,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .raft_address = node->raft_address,
                                       .raft_listen = node->raft_address,
                                       .http_address = node->http_address,
+                                      .version = "test",
                                       .bootstrap = bootstrap,
                                       .election_timeout_ms = 300,
                                       .heartbeat_ms = 50,
@@ -222,19 +224,28 @@ static inline int read_index(struct node *node)
     return rv;
 }
 
-static inline int join_as(struct node *leader, const struct replica_join *request)
+/* Its result; change->detail has the reason. */
+static inline int change_as(struct node *node, enum replica_operation_type type,
+                            struct replica_change *change)
 {
-    struct replica_operation *operation = replica_join_new(request);
+    struct replica_operation *operation = replica_change_new(type, change);
     int rv;
     assert_non_null(operation);
-    rv = submit(leader, operation);
+    rv = submit(node, operation);
     replica_operation_free(operation);
     return rv;
 }
 
+static inline int join_as(struct node *leader, const struct replica_join *request)
+{
+    struct replica_change change = {.join = *request};
+    return change_as(leader, REPLICA_JOIN, &change);
+}
+
 static inline struct replica_join join_request(const struct node *node)
 {
-    struct replica_join request = {.incarnation = replica_incarnation(node->replica)};
+    struct replica_join request = {.version = "test",
+                                   .incarnation = replica_incarnation(node->replica)};
     snprintf(request.name, sizeof request.name, "%s", node->name);
     snprintf(request.http_address, sizeof request.http_address, "%s", node->http_address);
     snprintf(request.raft_address, sizeof request.raft_address, "%s", node->raft_address);
@@ -291,7 +302,7 @@ static inline void three_nodes(struct fixture *fixture)
 {
     node_start(&fixture->nodes[0], true);
     struct node *leader = wait_for_leader(fixture);
-    for (int i = 1; i < NODES; i++) {
+    for (int i = 1; i < VOTERS; i++) {
         node_start(&fixture->nodes[i], false);
         assert_int_equal(join(leader, &fixture->nodes[i]), 0);
     }

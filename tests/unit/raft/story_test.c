@@ -64,7 +64,7 @@ static void begin(struct client *client, struct slot *slot)
     char key[KEY_BYTES];
 
     if (node == NULL || random_below(&client->random, 16) == 0)
-        node = &story->fixture->nodes[random_below(&client->random, NODES)];
+        node = &story->fixture->nodes[random_below(&client->random, VOTERS)];
     slot->node = node;
     slot->key = client->n_keys;
     slot->index_before = atomic_load(&story->acknowledged_index);
@@ -178,7 +178,7 @@ static void stop_and_start(struct story *story, struct random *random)
     uint64_t acknowledged;
 
     if (random_below(random, 4) == 0)
-        node = &story->fixture->nodes[random_below(random, NODES)];
+        node = &story->fixture->nodes[random_below(random, VOTERS)];
     pthread_rwlock_wrlock(&story->nodes_lock);
     node_stop(node);
     pthread_rwlock_unlock(&story->nodes_lock);
@@ -249,7 +249,7 @@ static void no_operation_is_lost_doubled_or_misreported_while_leaders_come_and_g
     wait_for_leader(story.fixture);
     wait_for_agreement(story.fixture);
     for (unsigned i = 0; i < CLIENTS; i++) {
-        for (int node = 0; node < NODES; node++)
+        for (int node = 0; node < VOTERS; node++)
             assert_fates(&story.fixture->nodes[node], &clients[i]);
         inbox_free(clients[i].reply);
         free(clients[i].fates);

@@ -1,0 +1,61 @@
+/* What a node says of itself in the member table: its addresses, its version. Raft loop.
+ *
+ * A leader sets its own row, and the cluster's id if there is none, once a term. Others have theirs
+ * set by joining again (node/joiner.c), until they find themselves registered. */
+#include "raft/replica_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void self_prepare(struct replica *replica)
+{
+    struct replica_join *join = &replica->self.join;
+
+    join->incarnation = replica->identity.incarnation;
+    snprintf(join->name, sizeof join->name, "%s", replica->identity.name);
+    snprintf(join->http_address, sizeof join->http_address, "%s", replica->options.http_address);
+    snprintf(join->raft_address, sizeof join->raft_address, "%s", replica->options.raft_address);
+    snprintf(join->version, sizeof join->version, "%s", replica->options.version);
+}
+
+bool self_registered(const struct replica *replica)
+{
+    const struct raft_server *server =
+        driver_server_find(&replica->driver, replica->identity.raft_id);
+
+    return server != NULL && server->role == RAFT_VOTER &&
+           strcmp(server->address, replica->self.join.raft_address) == 0 &&
+           join_row_equals(command_member_find(replica->state, replica->identity.raft_id),
+                           &replica->self.join);
+}
+
+static uint64_t new_cluster_id(const struct replica *replica)
+{
+    /* Random enough to tell clusters apart, and never 0. */
+    return (replica->identity.incarnation ^ (change_wall_clock_ms() << 20)) | 1;
+}
+
+void self_register(struct replica *replica)
+{
+    struct replica_operation *operation;
+    size_t bytes = 0;
+    void *command;
+
+    if (!change_term_established(replica) ||
+        replica->self_proposed_term == replica->driver.raft.current_term)
+        return;
+    replica->self_proposed_term = replica->driver.raft.current_term;
+    if (command_cluster_id(replica->state) == 0) {
+        command = command_cluster_init(new_cluster_id(replica), change_wall_clock_ms(), &bytes);
+        propose_internal(replica, command, bytes);
+        propose_pump(replica);
+    }
+    if (self_registered(replica))
+        return;
+    /* Nobody waits for it: the operation is freed when it ends. */
+    operation = replica_change_new(REPLICA_JOIN, &replica->self);
+    if (operation == NULL)
+        return;
+    atomic_fetch_add(&replica->waiting_n, 1);
+    change_take(replica, operation);
+}

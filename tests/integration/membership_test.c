@@ -1,0 +1,186 @@
+/* Members come, go and move while real processes run: by the command line, by signals. */
+#include "lib/cluster.h"
+#include "lib/http.h"
+#include "lib/process.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define WAIT_MS 30000
+
+static const char *const flags[] = {"--election-timeout=500ms", "--heartbeat=50ms", NULL};
+
+/* Runs `tierkv -t 40s members …` and checks its exit code. */
+#define MEMBERS(cluster, status, ...)                                                              \
+    members((cluster), (status),                                                                   \
+            (const char *[16]){TIERKV_PATH, "-t", "40s", "-e", cluster_endpoints(cluster),         \
+                               "members", __VA_ARGS__, NULL})
+
+static void members(struct cluster *cluster, int status, const char *const arguments[])
+{
+    struct process_result result;
+
+    (void)cluster;
+    process_run(arguments, NULL, 0, WAIT_MS * 2, &result);
+    if (result.status != status)
+        print_message("tierkv members %s: status %d: %s\n", arguments[6], result.status,
+                      result.errors);
+    assert_int_equal(result.status, status);
+    process_result_free(&result);
+}
+
+/* Whether GET /members of the leader has that text. */
+static bool leader_lists(struct cluster *cluster, const char *text)
+{
+    struct http_answer answer;
+    bool found;
+
+    http_run(
+        &(struct http_request){.address = cluster_address(cluster, cluster_wait_leader(cluster)),
+                               .path = "/members"},
+        &answer);
+    found = answer.body != NULL && strstr(answer.body, text) != NULL;
+    http_free(&answer);
+    return found;
+}
+
+static void wait_until_listed(struct cluster *cluster, const char *text)
+{
+    uint64_t deadline = test_now_ms() + WAIT_MS;
+
+    while (!leader_lists(cluster, text)) {
+        assert_true(test_now_ms() < deadline);
+        test_sleep_ms(10);
+    }
+}
+
+static void write_through_leader(struct cluster *cluster, const char *value)
+{
+    long status = 0;
+    uint64_t deadline = test_now_ms() + WAIT_MS;
+
+    while (status != 200 && test_now_ms() < deadline) {
+        struct http_answer answer;
+        http_run(&(struct http_request){.method = "PUT",
+                                        .address =
+                                            cluster_address(cluster, cluster_wait_leader(cluster)),
+                                        .path = "/key/k",
+                                        .body = value,
+                                        .follow = true},
+                 &answer);
+        status = answer.status;
+        http_free(&answer);
+    }
+    assert_int_equal(status, 200);
+}
+
+static void a_killed_member_is_replaced_from_the_command_line(void **state)
+{
+    struct cluster *cluster = cluster_new(4, flags);
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        cluster_node_start(cluster, i);
+        cluster_node_wait_ready(cluster, i);
+    }
+    write_through_leader(cluster, "1");
+    cluster_node_kill(cluster, 2);
+    cluster_node_start(cluster, 3);
+    MEMBERS(cluster, 0, "replace", "n2", "n3", cluster_address(cluster, 3),
+            cluster_raft_address(cluster, 3));
+    cluster_node_wait_ready(cluster, 3);
+    assert_true(leader_lists(cluster, "\"n3\""));
+    assert_false(leader_lists(cluster, "\"n2\""));
+    MEMBERS(cluster, 0, "transfer", "n3");
+    assert_int_equal(cluster_wait_leader(cluster), 3);
+    write_through_leader(cluster, "2");
+    MEMBERS(cluster, 0, "remove", "n3"); /* It leads: its successor does it */
+    assert_int_not_equal(cluster_wait_leader(cluster), 3);
+    write_through_leader(cluster, "3");
+    MEMBERS(cluster, 1, "remove", "n3");
+    MEMBERS(cluster, 2, "remove", "a/b");
+    MEMBERS(cluster, 2, "promote", "n0");
+    cluster_node_kill(cluster, 3);
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
+static void a_leader_hands_over_before_it_stops(void **state)
+{
+    struct cluster *cluster = cluster_start(3, flags);
+    size_t leader = cluster_wait_leader(cluster);
+    char *log;
+
+    (void)state;
+    write_through_leader(cluster, "1");
+    cluster_node_signal(cluster, leader, SIGTERM);
+    assert_int_equal(cluster_node_wait_exit(cluster, leader, WAIT_MS), 0);
+    log = cluster_log(cluster, leader);
+    assert_non_null(strstr(log, "change=\"transfer of leadership\" name=\"\" result=done"));
+    free(log);
+    assert_int_not_equal(cluster_wait_leader(cluster), leader);
+    write_through_leader(cluster, "2");
+    cluster_node_start(cluster, leader);
+    cluster_node_wait_ready(cluster, leader);
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
+/* As a node finds one when it binds port 0: free now, and not given out again soon. */
+static void free_address(char *ret_address, size_t size)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    close(fd);
+    snprintf(ret_address, size, "127.0.0.1:%u", (unsigned)ntohs(address.sin_port));
+}
+
+static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
+{
+    struct cluster *cluster = cluster_start(3, flags);
+    char address[32], flag[64];
+
+    (void)state;
+    write_through_leader(cluster, "1");
+    cluster_node_kill(cluster, 1);
+    write_through_leader(cluster, "2");
+    free_address(address, sizeof(address));
+    snprintf(flag, sizeof(flag), "--raft-listen=%s", address);
+    cluster_node_flag(cluster, 1, flag);
+    cluster_node_start(cluster, 1);
+    cluster_node_wait_ready(cluster, 1);
+    wait_until_listed(cluster, address);
+    cluster_expect_agreement(cluster);
+    /* It is part of the quorum again. */
+    cluster_node_kill(cluster, 2);
+    write_through_leader(cluster, "3");
+    cluster_stop(cluster);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_killed_member_is_replaced_from_the_command_line,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(a_leader_hands_over_before_it_stops, cluster_teardown),
+        cmocka_unit_test_teardown(a_node_that_comes_back_elsewhere_tells_the_cluster,
+                                  cluster_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
