@@ -1,6 +1,7 @@
 /* Members come, go and move while real processes run: by the command line, by signals. */
 #include "lib/cluster.h"
 #include "lib/http.h"
+#include "lib/port.h"
 #include "lib/process.h"
 
 #include <setjmp.h>
@@ -8,14 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #define WAIT_MS 30000
 
@@ -137,20 +135,6 @@ static void a_leader_hands_over_before_it_stops(void **state)
     cluster_stop(cluster);
 }
 
-/* As a node finds one when it binds port 0: free now, and not given out again soon. */
-static void free_address(char *ret_address, size_t size)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-    close(fd);
-    snprintf(ret_address, size, "127.0.0.1:%u", (unsigned)ntohs(address.sin_port));
-}
-
 static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
 {
     struct cluster *cluster = cluster_start(3, flags);
@@ -160,7 +144,7 @@ static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
     write_through_leader(cluster, "1");
     cluster_node_kill(cluster, 1);
     write_through_leader(cluster, "2");
-    free_address(address, sizeof(address));
+    snprintf(address, sizeof(address), "127.0.0.1:%u", port_free());
     snprintf(flag, sizeof(flag), "--raft-listen=%s", address);
     cluster_node_flag(cluster, 1, flag);
     cluster_node_start(cluster, 1);

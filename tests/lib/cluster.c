@@ -2,20 +2,19 @@
 #include "lib/cluster.h"
 
 #include "lib/http.h"
+#include "lib/port.h"
 #include "lib/process.h"
 #include "lib/temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,28 +66,9 @@ static void __attribute__((format(printf, 1, 2))) give_up(const char *format, ..
 
 /* ------------------------------------------------------------------------------ making, freeing */
 
-/* Below the range from which the system takes ports for outgoing connections, so that nobody takes
- * a node's port while the node is down. */
 static void choose_address(char ret_address[ADDRESS_BYTES])
 {
-    static uint32_t next;
-    if (next == 0)
-        next = (uint32_t)getpid() * 97;
-    for (int attempt = 0; attempt < 1000; attempt++) {
-        uint16_t port = (uint16_t)(10000 + next++ % 20000);
-        struct sockaddr_in address = {.sin_family = AF_INET,
-                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-                                      .sin_port = htons(port)};
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
-        if (fd >= 0)
-            close(fd);
-        if (is_free) {
-            snprintf(ret_address, ADDRESS_BYTES, "127.0.0.1:%u", port);
-            return;
-        }
-    }
-    give_up("no free port");
+    snprintf(ret_address, ADDRESS_BYTES, "127.0.0.1:%u", port_free());
 }
 
 static void add_flag(struct node *node, const char *format, ...)

@@ -239,6 +239,22 @@ static void a_join_names_a_node_and_its_addresses(void **state)
     assert_int_equal(join.incarnation, 255);
 }
 
+static void a_transfer_may_name_the_new_leader(void **state)
+{
+    struct body_error error = {0};
+    char name[65] = "before";
+
+    (void)state;
+    assert_true(body_transfer_parse("", 0, name, &error));
+    assert_string_equal(name, "");
+    assert_true(body_transfer_parse("{\"id\":\"n2\"}", 11, name, &error));
+    assert_string_equal(name, "n2");
+    assert_false(body_transfer_parse("{\"id\":2}", 8, name, &error));
+    assert_int_equal(error.status, 400);
+    assert_false(body_transfer_parse("n2", 2, name, &error));
+    assert_string_equal(name, "n2");
+}
+
 static void joins_that_others_could_not_use_are_refused(void **state)
 {
     static const char *const texts[] = {
@@ -281,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_body_sets_only_so_many_keys),
         cmocka_unit_test(a_message_cuts_a_long_key_between_characters),
         cmocka_unit_test(a_join_names_a_node_and_its_addresses),
+        cmocka_unit_test(a_transfer_may_name_the_new_leader),
         cmocka_unit_test(joins_that_others_could_not_use_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

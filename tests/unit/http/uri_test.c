@@ -99,6 +99,34 @@ static void an_unknown_level_is_refused_and_nothing_is_returned(void **state)
     assert_true(query.raw);
 }
 
+static void a_bound_for_stale_reads_is_a_duration(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t ms;
+    } durations[] = {{"max_stale=0s", 0},
+                     {"max_stale=500ms", 500},
+                     {"level=stale&max_stale=10s", 10000},
+                     {"max_stale=2m", 120000},
+                     {"max_stale=1h", 3600000}};
+    static const char *const wrong[] = {"max_stale",   "max_stale=",    "max_stale=5",
+                                        "max_stale=s", "max_stale=-1s", "max_stale=12345678901s"};
+    const char *error = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof durations / sizeof durations[0]; i++) {
+        struct uri_query query;
+        assert_true(uri_query_parse(durations[i].text, strlen(durations[i].text), &query, &error));
+        assert_true(query.stale_bounded);
+        assert_int_equal(query.stale_ms_max, durations[i].ms);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct uri_query query;
+        assert_false(uri_query_parse(wrong[i], strlen(wrong[i]), &query, &error));
+        assert_non_null(strstr(error, "max_stale"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +136,7 @@ int main(void)
         cmocka_unit_test(parameters_are_read_in_any_order),
         cmocka_unit_test(unknown_parameters_are_ignored),
         cmocka_unit_test(an_unknown_level_is_refused_and_nothing_is_returned),
+        cmocka_unit_test(a_bound_for_stale_reads_is_a_duration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -298,7 +298,7 @@ static void a_member_that_moved_is_found_at_its_new_address(void **state)
 
     node_stop(moved);
     assert_int_equal(put(leader, "a", "1"), 0);
-    snprintf(moved->raft_address, sizeof moved->raft_address, "127.0.0.1:%d", free_port());
+    snprintf(moved->raft_address, sizeof moved->raft_address, "127.0.0.1:%d", port_free());
     node_start(moved, false);
     replica_view(moved->replica, &view);
     assert_false(view.registered);
@@ -324,8 +324,8 @@ static void a_leader_that_moved_says_so_itself(void **state)
     node_start(node, true);
     wait_for_leader(fixture);
     node_stop(node);
-    snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", free_port());
-    snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", free_port());
+    snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", port_free());
+    snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", port_free());
     node_start(node, true);
     wait_for_leader(fixture);
     uint64_t end = now_ms() + WAIT_MS_MAX;

@@ -9,15 +9,14 @@
 
 #include <cmocka.h>
 
+#include "lib/port.h"
 #include "lib/temp_folder.h"
 #include "raft/replica.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,18 +45,6 @@ static inline uint64_t now_ms(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static inline int free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
-    close(fd);
-    return ntohs(address.sin_port);
 }
 
 static inline void on_durable(void *context, uint64_t index)
@@ -166,8 +153,8 @@ static inline int setup(void **state)
         struct node *node = &fixture->nodes[i];
         snprintf(node->name, sizeof node->name, "node%d", i + 1);
         snprintf(node->directory, sizeof node->directory, "%s/node%d", directory, i + 1);
-        snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", free_port());
-        snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", free_port());
+        snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", port_free());
+        snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", port_free());
         node->reply = inbox_new(4096);
         assert_non_null(node->reply);
     }
