@@ -28,8 +28,6 @@
 #define READERS_MAX        1024
 /* Room for that many slots of LMDB's reader table, one cache line each, and its header. */
 #define READER_TABLE_BYTES (READERS_MAX * 64 + 4096)
-#define FILE_MODE          0600
-#define PATH_BYTES         4096
 
 int warm_error(int lmdb_error)
 {
@@ -163,12 +161,12 @@ __attribute__((format(printf, 3, 4))) static void describe(char *text, size_t si
 static int named_open(const char *directory, const char *name, char *error_text,
                       size_t error_text_size, int *ret_fd)
 {
-    char path[PATH_BYTES];
+    char path[WARM_PATH_BYTES];
     if (snprintf(path, sizeof path, "%s/%s", directory, name) >= (int)sizeof path) {
         describe(error_text, error_text_size, "the path of %s is too long", directory);
         return TIERS_INVALID;
     }
-    int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT, FILE_MODE);
+    int fd = file_open(AT_FDCWD, path, O_RDWR | O_CREAT, WARM_FILE_MODE);
     if (fd < 0) {
         int cause = errno;
         describe(error_text, error_text_size, "cannot open %s: %s", path, strerror(cause));
@@ -227,7 +225,7 @@ static int environment_create(struct warm *warm, const char *directory, uint64_t
     if ((rc = mdb_env_set_mapsize(env, map_bytes)) != 0 ||
         (rc = mdb_env_set_maxreaders(env, READERS_MAX)) != 0 ||
         (rc = mdb_env_set_maxdbs(env, 8)) != 0 ||
-        (rc = mdb_env_open(env, directory, MDB_NOTLS | MDB_NORDAHEAD, FILE_MODE)) != 0) {
+        (rc = mdb_env_open(env, directory, MDB_NOTLS | MDB_NORDAHEAD, WARM_FILE_MODE)) != 0) {
         mdb_env_close(env);
         return rc;
     }
@@ -266,8 +264,8 @@ static int file_pad(struct warm *warm, const char *directory, char *error_text,
  * its name when it is complete. Returns what LMDB does. */
 static int environment_make(const char *directory)
 {
-    char path[PATH_BYTES];
-    char new_path[PATH_BYTES];
+    char path[WARM_PATH_BYTES];
+    char new_path[WARM_PATH_BYTES];
     MDB_env *env = NULL;
     if (snprintf(path, sizeof path, "%s/data.mdb", directory) >= (int)sizeof path ||
         snprintf(new_path, sizeof new_path, "%s/new.mdb", directory) >= (int)sizeof new_path) {
@@ -283,7 +281,7 @@ static int environment_make(const char *directory)
     if (rc != 0) {
         return rc;
     }
-    rc = mdb_env_open(env, new_path, MDB_NOSUBDIR | MDB_NOLOCK, FILE_MODE);
+    rc = mdb_env_open(env, new_path, MDB_NOSUBDIR | MDB_NOLOCK, WARM_FILE_MODE);
     if (rc == 0) {
         rc = mdb_env_sync(env, 1);
     }

@@ -7,7 +7,9 @@
 #include <lmdb.h>
 #include <pthread.h>
 
-#define WARM_SPACES 2
+#define WARM_SPACES     2
+#define WARM_FILE_MODE  0600
+#define WARM_PATH_BYTES 4096
 
 /* Keys of the meta database. */
 #define WARM_META_FORMAT       "format"

@@ -7,13 +7,17 @@
  * After any failure the caller aborts; a failed commit has aborted already. */
 #include "warm_private.h"
 
+#include "file.h"
 #include "warm_item.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 /* A file system with less than this to give may not take a transaction. */
 #define DISK_FREE_BYTES_MIN (64u << 20)
@@ -35,11 +39,34 @@ static bool disk_short(struct warm *warm)
            (uint64_t)disk.f_bavail * disk.f_frsize < DISK_FREE_BYTES_MIN;
 }
 
-/* LMDB reports a write that a full disk cut short as EIO. To try that transaction again is safe
- * whatever the cause: its pages are written anew, and nothing durable refers to the old ones. */
+/* Whether the file system refuses that much to a new file. A quota shows in no other way. */
+static bool quota_short(struct warm *warm)
+{
+    const char *directory;
+    char path[WARM_PATH_BYTES];
+    if (mdb_env_get_path(warm->env, &directory) != 0 ||
+        snprintf(path, sizeof path, "%s/probe", directory) >= (int)sizeof path) {
+        return false;
+    }
+    int cause = 0;
+    int fd = file_open(AT_FDCWD, path, O_WRONLY | O_CREAT, WARM_FILE_MODE);
+    if (fd == -1 || file_allocate(fd, FALLOC_FL_KEEP_SIZE, 0, DISK_FREE_BYTES_MIN) != 0) {
+        cause = errno;
+    }
+    if (fd != -1) {
+        (void)close(fd);
+        (void)file_unlink(AT_FDCWD, path);
+    }
+    return warm_error(cause) == TIERS_NO_SPACE;
+}
+
+/* LMDB reports a write that a full disk or a quota cut short as EIO. To try that transaction again
+ * is safe whatever the cause, a failed sync included: all its pages are written anew, and nothing
+ * durable refers to the old ones. */
 static int write_error(const struct warm_write *write, int lmdb_error)
 {
-    if (lmdb_error == EIO && (write->disk_short || disk_short(write->warm))) {
+    if (lmdb_error == EIO &&
+        (write->disk_short || disk_short(write->warm) || quota_short(write->warm))) {
         return TIERS_NO_SPACE;
     }
     return warm_error(lmdb_error);

@@ -246,7 +246,9 @@ bool crash_points_take(const struct libc_op *op, ssize_t *result)
         return false;
     if (calm)
         return perform(op, path, new_path, result);
-    the_report->points++;
+    if (the_report->points == CRASH_POINTS_MAX)
+        _exit(3);
+    the_report->kinds[++the_report->points] = (uint8_t)op->kind;
     if (the_report->points == the_plan->point && the_plan->fate != CRASH_NEVER) {
         place_note(op, path);
         if (the_plan->fate != CRASH_FAIL && the_plan->fate != CRASH_SHORT)

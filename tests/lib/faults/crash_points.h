@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define CRASH_EXIT_STATUS 77 /* Of a process that was ended by its plan */
+#define CRASH_POINTS_MAX  4000
 
 enum crash_fate {
     CRASH_NEVER,      /* The points are only counted */
@@ -38,7 +39,8 @@ struct crash_plan {
 /* Shared by parent and child. */
 struct crash_report {
     uint64_t points;
-    bool reached; /* The plan's point came... */
+    uint8_t kinds[CRASH_POINTS_MAX + 1]; /* Of each point: enum libc_kind */
+    bool reached;                        /* The plan's point came... */
     enum libc_kind kind;
     char place[160];
     uint64_t durable; /* For the scenario's own use, and so the text */

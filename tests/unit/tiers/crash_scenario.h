@@ -48,6 +48,8 @@ struct scenario {
     struct crash_report *report;
     struct model *model; /* Of a run */
     bool failures;       /* Expected: errors are answers, not defects */
+    uint64_t n_points;   /* Of an undisturbed run, and what they are */
+    uint8_t kinds[CRASH_POINTS_MAX + 1];
 };
 
 /* Ends a run that found a defect. */
@@ -368,6 +370,36 @@ static inline void scenario_survivor(struct scenario *scenario, enum scenario_ki
     _exit(0);
 }
 
+/* Appends of the cold tier do not go through the C library. */
+static inline bool scenario_uring_before(void *context, const struct uring_op *op, uint32_t *length,
+                                         int *result)
+{
+    (void)context;
+    (void)length;
+    struct iovec part = {.iov_base = op->buffer, .iov_len = op->length};
+    struct libc_op as = {.kind = op->kind == URING_WRITE ? LIBC_WRITE : LIBC_SYNC, .fd = op->fd};
+    ssize_t taken;
+    if (op->kind == URING_READ)
+        return false;
+    if (op->kind == URING_WRITE) {
+        as.parts = &part;
+        as.n_parts = 1;
+        as.offset = (off_t)op->offset;
+    }
+    if (!crash_points_take(&as, &taken))
+        return false;
+    *result = (int)taken;
+    return true;
+}
+
+static const struct uring_faults scenario_uring = {.before = scenario_uring_before};
+
+static inline void scenario_arm(struct scenario *scenario, const struct crash_plan *plan)
+{
+    crash_points_arm(scenario->work, scenario->graves, plan, scenario->report);
+    uring_faults_set(&scenario_uring);
+}
+
 /* The exit status; signals count as 256 and more. */
 static inline int scenario_wait(pid_t child)
 {
@@ -375,6 +407,51 @@ static inline int scenario_wait(pid_t child)
     if (child < 0 || waitpid(child, &status, 0) != child)
         abort();
     return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}
+
+/* Makes the folders as they are before a run: a fresh copy of the prepared state, or nothing. */
+static inline void scenario_reset(struct scenario *scenario, enum scenario_kind kind)
+{
+    temp_folder_remove(scenario->work);
+    temp_folder_remove(scenario->graves);
+    assert_int_equal(mkdir(scenario->graves, 0700), 0);
+    if (kind == SCENARIO_OPENING)
+        assert_int_equal(mkdir(scenario->work, 0700), 0);
+    else
+        folder_copy(scenario->base, scenario->work);
+    memset(scenario->report, 0, sizeof *scenario->report);
+    fflush(NULL);
+}
+
+/* The survivor's exit status. */
+static inline int scenario_survive(struct scenario *scenario, enum scenario_kind kind)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0)
+        scenario_survivor(scenario, kind);
+    return scenario_wait(child);
+}
+
+static const struct crash_plan scenario_plan_counting = {.fate = CRASH_NEVER};
+
+static inline void scenario_arm_counting(struct scenario *scenario)
+{
+    scenario_arm(scenario, &scenario_plan_counting);
+}
+
+/* Counts the points of an undisturbed run. */
+static inline void scenario_count(struct scenario *scenario, enum scenario_kind kind)
+{
+    scenario_reset(scenario, kind);
+    pid_t child = fork();
+    if (child == 0)
+        scenario_child(scenario, kind, scenario_arm_counting);
+    int status = scenario_wait(child);
+    scenario->n_points = scenario->report->points;
+    memcpy(scenario->kinds, scenario->report->kinds, sizeof scenario->kinds);
+    if (status != 0 || (status = scenario_survive(scenario, kind)) != 0)
+        fail_msg("undisturbed: status %d: %s", status, scenario->report->text);
 }
 
 static inline struct scenario *scenario_new(void)
@@ -407,6 +484,40 @@ static inline void scenario_free(struct scenario *scenario)
     crash_report_free(scenario->report);
     fixture_free(scenario->f);
     free(scenario);
+}
+
+/* Makes the prepared state. */
+static inline void scenario_prepare(struct scenario *scenario)
+{
+    scenario_place(scenario, scenario->base);
+    assert_int_equal(scenario_open(scenario), 0);
+    scenario_model_set(scenario, SCENARIO_PREPARE, 0);
+    assert_true(scenario_run(scenario, SCENARIO_PREPARE));
+    scenario_check(scenario);
+    struct tiers_stats stats = fixture_stats(scenario->f);
+    print_message("prepared: %llu keys, %llu cold in %llu segments\n",
+                  (unsigned long long)stats.warm_keys, (unsigned long long)stats.cold_keys,
+                  (unsigned long long)stats.cold_segments);
+    assert_true(stats.cold_keys > 20 && stats.cold_segments > 1);
+    assert_true(stats.warm_keys > stats.cold_keys + 10);
+    fixture_close(scenario->f);
+    scenario_place(scenario, scenario->work);
+    assert_int_equal(mkdir(scenario->work, 0700), 0);
+    assert_int_equal(mkdir(scenario->graves, 0700), 0);
+}
+
+static inline int scenario_set_up(void **state)
+{
+    struct scenario *scenario = scenario_new();
+    scenario_prepare(scenario);
+    *state = scenario;
+    return 0;
+}
+
+static inline int scenario_tear_down(void **state)
+{
+    scenario_free(*state);
+    return 0;
 }
 
 #endif

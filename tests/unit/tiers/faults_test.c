@@ -1,0 +1,213 @@
+/* Disks that fail: at every single point of every scenario the operation fails, or is cut short, or
+ * interrupted, once or from then on. The engine answers clearly, no read ever has a wrong value,
+ * and what was durable is there afterwards, also if the power fails at the end.
+ */
+#include "crash_scenario.h"
+
+#include "file.h"
+
+/* One process runs on after a failure, so that a run is longer than one that is killed. */
+#ifdef __SANITIZE_ADDRESS__
+#define POINTS_STRIDE 8
+#else
+#define POINTS_STRIDE 1
+#endif
+
+static struct crash_plan plan;
+static bool power_off;
+
+static void arm(struct scenario *scenario)
+{
+    scenario->failures = true;
+    scenario_arm(scenario, &plan);
+}
+
+/* A failed sync leaves nothing to go on with, but for LMDB's, which writes all of it again when
+ * there is space; and an unlink that is not durable is repeated by the next opening. */
+static bool must_have_stopped(const struct scenario *scenario)
+{
+    return scenario->report->kind == LIBC_SYNC && plan.error == EIO &&
+           strstr(scenario->report->place, ".seg") != NULL;
+}
+
+/* An interrupted write is repeated, and a full disk or quota is waited for; only without its meta
+ * page, which takes no new space, LMDB cannot go on. */
+static bool must_go_on(const struct scenario *scenario)
+{
+    bool meta_page = strstr(scenario->report->place, " 120 bytes") != NULL;
+    return scenario->report->kind == LIBC_WRITE && plan.fate == CRASH_FAIL && plan.error != EIO &&
+           (plan.error == EINTR || !meta_page);
+}
+
+static void child(struct scenario *scenario, enum scenario_kind kind)
+{
+    struct tiers_position position;
+    arm(scenario);
+    int error = scenario_open(scenario);
+    if (error != 0) {
+        if (!scenario->failures || scenario->f->text[0] == '\0' || error == TIERS_CORRUPT)
+            scenario_defect(scenario, "refused to open (%d): %.400s", error, scenario->f->text);
+    } else {
+        tiers_position_applied(scenario->f->tiers, &position);
+        scenario_model_set(scenario, kind, position.index);
+        if (scenario_run(scenario, kind))
+            scenario_check(scenario);
+        bool stopped = tiers_flush(scenario->f->tiers) == TIERS_STOPPED;
+        if (must_have_stopped(scenario) && !stopped)
+            scenario_defect(scenario, "it goes on after a failed sync");
+        if (must_go_on(scenario) && stopped)
+            scenario_defect(scenario, "it stopped without need");
+        (void)tiers_close(scenario->f->tiers);
+    }
+    if (power_off)
+        crash_points_power_off();
+    _exit(CRASH_EXIT_STATUS);
+}
+
+static void point_try(struct scenario *scenario, enum scenario_kind kind)
+{
+    scenario_reset(scenario, kind);
+    pid_t pid = fork();
+    if (pid == 0)
+        child(scenario, kind);
+    int status = scenario_wait(pid);
+    if (status != CRASH_EXIT_STATUS || (status = scenario_survive(scenario, kind)) != 0)
+        fail_msg("%s%s (%s) at point %llu (%s)%s: status %d: %s", plan.lasting ? "lasting " : "",
+                 plan.fate == CRASH_SHORT ? "cut" : "failure",
+                 plan.error != 0 ? strerror(plan.error) : "short", (unsigned long long)plan.point,
+                 scenario->report->place, power_off ? ", then no power" : "", status,
+                 scenario->report->text);
+}
+
+/* Whether an operation of that kind can meet with the plan. */
+static bool possible(enum libc_kind kind)
+{
+    if (plan.fate == CRASH_SHORT || plan.error == EINTR)
+        return kind == LIBC_WRITE;
+    return plan.error == EIO || kind == LIBC_WRITE || kind == LIBC_CREATE || kind == LIBC_MKDIR ||
+           kind == LIBC_SYNC;
+}
+
+static void every_point(struct scenario *scenario, enum scenario_kind kind)
+{
+    static const struct crash_plan plans[] = {
+        {.fate = CRASH_FAIL, .error = EIO},
+        {.fate = CRASH_FAIL, .error = ENOSPC},
+        {.fate = CRASH_FAIL, .error = EDQUOT, .lasting = true},
+        {.fate = CRASH_SHORT},
+        {.fate = CRASH_FAIL, .error = EINTR},
+    };
+    uint64_t runs = 0;
+    scenario_count(scenario, kind);
+    for (size_t i = 0; i < sizeof plans / sizeof plans[0]; i++) {
+        plan = plans[i];
+        for (plan.point = 1; plan.point <= scenario->n_points; plan.point += POINTS_STRIDE) {
+            if (!possible(scenario->kinds[plan.point]))
+                continue;
+            power_off = !power_off;
+            point_try(scenario, kind);
+            runs++;
+        }
+    }
+    print_message("%llu points, %llu failures\n", (unsigned long long)scenario->n_points,
+                  (unsigned long long)runs);
+}
+
+static void no_failure_harms_a_new_state(void **state)
+{
+    every_point(*state, SCENARIO_OPENING);
+}
+
+static void no_failure_harms_a_flush(void **state)
+{
+    every_point(*state, SCENARIO_FLUSH);
+}
+
+static void no_failure_harms_a_demotion(void **state)
+{
+    every_point(*state, SCENARIO_DEMOTION);
+}
+
+static void no_failure_harms_a_promotion(void **state)
+{
+    every_point(*state, SCENARIO_PROMOTION);
+}
+
+static void no_failure_harms_a_compaction(void **state)
+{
+    every_point(*state, SCENARIO_COMPACTION);
+}
+
+/* ---- A quota ---- */
+
+static bool write_cut(void *context, const struct libc_op *op, ssize_t *result)
+{
+    (void)context;
+    *result = 1;
+    return op->kind == LIBC_WRITE;
+}
+
+static int allocation_refused(void *context, const struct file_op *op)
+{
+    (void)context;
+    return op->kind == FILE_ALLOCATE ? EDQUOT : 0;
+}
+
+/* LMDB says EIO when a write is cut short, and statvfs(2) knows nothing of quotas. */
+static void a_write_that_a_quota_cuts_short_waits_for_space(void **state)
+{
+    static const struct libc_faults short_writes = {.before = write_cut};
+    static const struct file_faults no_room = {.before = allocation_refused};
+    struct fixture *f = fixture_new();
+    struct model *model = model_new(4);
+    (void)state;
+    fixture_open(f, false);
+    for (size_t i = 0; i < model->n; i++)
+        model_put_group(f->tiers, model, i, 3000);
+    libc_faults_set(&short_writes);
+    file_faults_set(&no_room);
+    int error = tiers_flush(f->tiers);
+    bool full = tiers_no_space(f->tiers);
+    libc_faults_set(NULL);
+    file_faults_set(NULL);
+    assert_int_equal(error, TIERS_NO_SPACE);
+    assert_true(full);
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    assert_false(tiers_no_space(f->tiers));
+    model_expect_all(model, f->tiers);
+    model_free(model);
+    fixture_free(f);
+}
+
+static void a_write_that_is_cut_short_without_need_stops_the_engine(void **state)
+{
+    static const struct libc_faults short_writes = {.before = write_cut};
+    struct fixture *f = fixture_new();
+    struct model *model = model_new(1);
+    (void)state;
+    fixture_open(f, false);
+    model_put_group(f->tiers, model, 0, 3000);
+    libc_faults_set(&short_writes);
+    int error = tiers_flush(f->tiers);
+    libc_faults_set(NULL);
+    assert_int_equal(error, TIERS_STOPPED);
+    assert_int_equal(f->failures, 1);
+    assert_int_equal(tiers_close(f->tiers), TIERS_STOPPED);
+    f->tiers = NULL;
+    model_free(model);
+    fixture_free(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_failure_harms_a_new_state),
+        cmocka_unit_test(no_failure_harms_a_flush),
+        cmocka_unit_test(no_failure_harms_a_demotion),
+        cmocka_unit_test(no_failure_harms_a_promotion),
+        cmocka_unit_test(no_failure_harms_a_compaction),
+        cmocka_unit_test(a_write_that_a_quota_cuts_short_waits_for_space),
+        cmocka_unit_test(a_write_that_is_cut_short_without_need_stops_the_engine),
+    };
+    return cmocka_run_group_tests(tests, scenario_set_up, scenario_tear_down);
+}
