@@ -40,7 +40,7 @@ static void help(void)
     fputs("\npolicies:", stdout);
     for (size_t i = 0; policy_at(i) != NULL; i++)
         printf(" %s", policy_at(i)->name);
-    putchar('\n');
+    printf(" %s\n", policy_auto.name);
 }
 
 static int refuse(const char *option, const char *text, const char *why)
@@ -63,13 +63,16 @@ static int add_policy(struct simulate_options *options, const struct policy_type
 
 static int add_policy_named(struct simulate_options *options, const char *name)
 {
-    const struct policy_type *type = policy_find(name);
+    bool is_auto = strcmp(name, policy_auto.name) == 0;
+    const struct policy_type *type = is_auto ? &policy_auto : policy_find(name);
 
     if (strcmp(name, "all") == 0) {
         for (size_t i = 0; policy_at(i) != NULL; i++) {
             if (add_policy(options, policy_at(i)) != 0)
                 return refuse("policies", name, "too many");
         }
+        if (add_policy(options, &policy_auto) != 0)
+            return refuse("policies", name, "too many");
         return 0;
     }
     if (type == NULL)

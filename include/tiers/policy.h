@@ -64,4 +64,9 @@ const struct policy_type *policy_find(const char *name);
 /* The i-th type, NULL past the end: for help texts and comparisons. */
 const struct policy_type *policy_at(size_t i);
 
+/* All of the above side by side, as shadows of the whole cache, and the entries that the best of
+ * them would keep. It takes about 500 bytes an entry, and is therefore not on the list: it shows
+ * what choosing by measurement can reach. */
+extern const struct policy_type policy_auto;
+
 #endif

@@ -23,6 +23,8 @@ struct shadow {
     struct entry **buckets;
     uint64_t n_buckets; /* A power of two */
     struct entry *free;
+    void (*evicted)(void *context, uint64_t key_hash); /* NULL: nobody watches */
+    void *context;
     struct entry *slabs[SLABS_MAX];
     unsigned n_slabs;
 };
@@ -134,7 +136,10 @@ static void make_room(struct shadow *shadow, uint64_t size)
     while (shadow->used + size > shadow->capacity && shadow->entries > 0) {
         struct policy_node *victim = shadow->type->victim(shadow->policy);
         assert(victim != NULL);
-        drop(shadow, find(shadow, victim->key_hash), true);
+        uint64_t key_hash = victim->key_hash;
+        drop(shadow, find(shadow, key_hash), true);
+        if (shadow->evicted != NULL)
+            shadow->evicted(shadow->context, key_hash);
     }
 }
 
@@ -190,6 +195,13 @@ void shadow_resize(struct shadow *shadow, uint64_t capacity)
     if (shadow->type->resize != NULL)
         shadow->type->resize(shadow->policy, capacity);
     make_room(shadow, 0);
+}
+
+void shadow_watch(struct shadow *shadow, void (*evicted)(void *context, uint64_t key_hash),
+                  void *context)
+{
+    shadow->evicted = evicted;
+    shadow->context = context;
 }
 
 bool shadow_holds(const struct shadow *shadow, uint64_t key_hash)

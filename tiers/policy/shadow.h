@@ -33,6 +33,11 @@ void shadow_remove(struct shadow *shadow, uint64_t key_hash);
 /* Evicts at once what does not fit any more. */
 void shadow_resize(struct shadow *shadow, uint64_t capacity);
 
+/* From now on `evicted` is called, within shadow_access and shadow_resize, for each key that the
+ * policy lets go; NULL: no more. It must not call the shadow. */
+void shadow_watch(struct shadow *shadow, void (*evicted)(void *context, uint64_t key_hash),
+                  void *context);
+
 /* Whether it holds the key; no access. */
 bool shadow_holds(const struct shadow *shadow, uint64_t key_hash);
 

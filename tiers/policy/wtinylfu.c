@@ -18,11 +18,13 @@ enum { WINDOW = 1, PROBATION = 2, PROTECTED = 3 };
 
 #define WINDOW_SHARE_LEAST 0.01
 #define WINDOW_SHARE_MOST  0.80
-#define STEP_FIRST         0.125
+#define STEP_FIRST         0.0625
 #define STEP_DECAY         0.98
 #define RESTART_CHANGE     0.05 /* Of the hit rate, from one period to the next */
-#define PERIOD_PER_ENTRY   20   /* Accesses a period, per cached entry */
-#define AGE_PER_ENTRY      32   /* Hits in main between two agings of the sketch */
+#define PERIOD_PER_ENTRY   10   /* Accesses a period, per cached entry */
+#define PERIOD_LEAST       1000
+#define AGE_PER_ENTRY      10 /* Counted accesses between two agings of the sketch */
+#define AGE_LEAST          1000
 
 struct policy {
     struct policy_list window;
@@ -31,7 +33,7 @@ struct policy {
     struct sketch *sketch;
     uint64_t capacity;
     uint64_t entries;
-    uint64_t main_hits; /* Since the last aging */
+    uint64_t counted; /* In the sketch since the last aging */
     double window_share;
     double step; /* Signed: the next move of window_share */
     double hit_rate_before;
@@ -122,14 +124,27 @@ static void count_access(struct policy *lfu, bool hit)
     lfu->period_accesses++;
     lfu->period_hits += hit;
     if (lfu->entries > 0 && lfu->period_accesses >= PERIOD_PER_ENTRY * lfu->entries &&
-        lfu->period_accesses >= 1000)
+        lfu->period_accesses >= PERIOD_LEAST)
         climb(lfu);
+}
+
+/* Counts the key. Ages all counts after a sample of accesses that grows with the cache, so that
+ * what was popular once does not stay for ever. Hits in the window are not counted: a burst is not
+ * popularity. */
+static void count_key(struct policy *lfu, uint64_t key_hash)
+{
+    sketch_add(lfu->sketch, key_hash);
+    lfu->counted++;
+    if (lfu->counted >= AGE_PER_ENTRY * lfu->entries && lfu->counted > AGE_LEAST) {
+        lfu->counted = 0;
+        sketch_age(lfu->sketch);
+    }
 }
 
 static void wtinylfu_prepare(struct policy *lfu, uint64_t key_hash, uint32_t size)
 {
     (void)size;
-    sketch_add(lfu->sketch, key_hash);
+    count_key(lfu, key_hash);
     count_access(lfu, false);
 }
 
@@ -148,11 +163,7 @@ static void wtinylfu_hit(struct policy *lfu, struct policy_node *node)
         policy_list_to_head(&lfu->window, node);
         return;
     }
-    sketch_add(lfu->sketch, node->key_hash);
-    if (++lfu->main_hits >= AGE_PER_ENTRY * lfu->entries) {
-        lfu->main_hits = 0;
-        sketch_age(lfu->sketch);
-    }
+    count_key(lfu, node->key_hash);
     move(lfu, node, PROTECTED);
     while (lfu->protected.size > main_capacity(lfu) / 5 * 4 && lfu->protected.tail != node)
         move(lfu, lfu->protected.tail, PROBATION);

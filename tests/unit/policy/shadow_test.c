@@ -115,6 +115,44 @@ static void what_is_larger_than_the_capacity_is_not_held(void **state)
     }
 }
 
+/* Counts the calls and remembers the last key. */
+struct watched {
+    uint64_t n;
+    uint64_t key_hash;
+};
+
+static void on_evicted(void *context, uint64_t key_hash)
+{
+    struct watched *watched = context;
+
+    watched->n++;
+    watched->key_hash = key_hash;
+}
+
+static void who_watches_is_told_of_evictions_and_of_nothing_else(void **state)
+{
+    struct shadow *shadow = shadow_new(policy_find("lru"), 2);
+    struct watched watched = {0};
+
+    (void)state;
+    assert_non_null(shadow);
+    shadow_watch(shadow, on_evicted, &watched);
+    shadow_access(shadow, hash_of(1), 1);
+    shadow_access(shadow, hash_of(2), 1);
+    shadow_remove(shadow, hash_of(2));
+    shadow_access(shadow, hash_of(3), 1);
+    assert_int_equal(watched.n, 0);
+    shadow_access(shadow, hash_of(4), 1);
+    assert_int_equal(watched.n, 1);
+    assert_true(watched.key_hash == hash_of(1));
+    shadow_resize(shadow, 1);
+    assert_int_equal(watched.n, 2);
+    shadow_watch(shadow, NULL, NULL);
+    shadow_access(shadow, hash_of(5), 1);
+    assert_int_equal(watched.n, 2);
+    shadow_free(shadow);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +160,7 @@ int main(void)
         cmocka_unit_test(a_shadow_never_holds_more_than_its_capacity),
         cmocka_unit_test(a_hit_is_what_was_held_before),
         cmocka_unit_test(a_key_with_a_new_size_counts_that_size),
+        cmocka_unit_test(who_watches_is_told_of_evictions_and_of_nothing_else),
         cmocka_unit_test(what_is_larger_than_the_capacity_is_not_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
