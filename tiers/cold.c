@@ -47,6 +47,18 @@ const char *cold_error_text(const struct cold *cold)
     return cold->error_text;
 }
 
+int cold_segment_open(const struct cold *cold, uint64_t id, int *ret_fd)
+{
+    char name[COLD_NAME_BYTES];
+    cold_name_print(id, name);
+    int fd = file_open(cold->files.directory_fd, name, O_RDONLY, 0);
+    if (fd < 0) {
+        return errno == ENOENT ? TIERS_STALE : uring_status(errno);
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
 uint64_t cold_bytes(const struct cold *cold)
 {
     return atomic_load(&cold->files.bytes);

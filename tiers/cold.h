@@ -103,6 +103,11 @@ struct cold_item {
 int cold_segment_each(struct cold *cold, uint64_t id,
                       int (*each)(void *context, const struct cold_item *item), void *context);
 
+/* Any thread. Opens the file of a segment for reading through the page cache; *ret_fd is the
+ * caller's. TIERS_STALE: no such segment. TIERS_NO_MEMORY: out of descriptors. TIERS_ACCESS,
+ * TIERS_IO. */
+int cold_segment_open(const struct cold *cold, uint64_t id, int *ret_fd);
+
 uint64_t cold_bytes(const struct cold *cold);    /* Any thread */
 uint64_t cold_segments(const struct cold *cold); /* Any thread */
 

@@ -197,7 +197,7 @@ static int item_visit(void *context, const struct cold_item *item)
 }
 
 /* The row goes first: a file without a row is deleted at the next start at the latest. */
-static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
+static int segment_remove(struct mover *mover, uint64_t id, bool *ret_dropped)
 {
     struct warm_write *write = NULL;
     struct warm_segment segment;
@@ -224,6 +224,21 @@ static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
         engine_count(&mover->tiers->counters.compacted_segments, 1);
         *ret_dropped = true;
     }
+    return error;
+}
+
+/* An open checkpoint may still have to read it: then it is dropped another time. */
+static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
+{
+    struct tiers *tiers = mover->tiers;
+    int error = 0;
+    pthread_mutex_lock(&tiers->export_mutex);
+    if (atomic_load(&tiers->exports) == 0) {
+        error = segment_remove(mover, id, ret_dropped);
+    } else {
+        *ret_dropped = true;
+    }
+    pthread_mutex_unlock(&tiers->export_mutex);
     return error;
 }
 
@@ -279,7 +294,8 @@ bool cold_compact_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
     uint64_t now_ms = engine_now_ms(tiers);
-    if (now_ms < mover->cold_retry_ms || now_ms < mover->compact_check_ms) {
+    if (now_ms < mover->cold_retry_ms || now_ms < mover->compact_check_ms ||
+        atomic_load(&tiers->exports) > 0) {
         return false;
     }
     struct warm_segment *segments = NULL;

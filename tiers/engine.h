@@ -78,6 +78,11 @@ struct tiers {
     atomic_bool hot_has_room;          /* Readers may admit what they read once only */
     _Atomic unsigned promote_heat_min; /* Readers offer cold values from this heat on */
 
+    /* Held while a cold segment is dropped, and while a checkpoint takes its snapshot: one that is
+     * open still reads the segments it knows of. */
+    pthread_mutex_t export_mutex;
+    atomic_uint exports; /* Checkpoints that are open */
+
     pthread_mutex_t registry_mutex;
     struct tiers_reader *readers;
     struct engine_counters retired;  /* Of closed readers */

@@ -233,6 +233,7 @@ static void engine_free(struct tiers *tiers)
     pthread_mutex_destroy(&tiers->apply_mutex);
     pthread_mutex_destroy(&tiers->position_mutex);
     pthread_mutex_destroy(&tiers->registry_mutex);
+    pthread_mutex_destroy(&tiers->export_mutex);
     free(tiers);
 }
 
@@ -277,6 +278,7 @@ int engine_open(const struct tiers_options *options, bool mover_thread, struct t
     pthread_mutex_init(&tiers->apply_mutex, NULL);
     pthread_mutex_init(&tiers->position_mutex, NULL);
     pthread_mutex_init(&tiers->registry_mutex, NULL);
+    pthread_mutex_init(&tiers->export_mutex, NULL);
     atomic_store(&tiers->hot_has_room, true);
     int error = parts_open(tiers, error_text, error_text_size);
     if (error == 0) {

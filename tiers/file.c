@@ -143,3 +143,21 @@ ssize_t file_read(int fd, void *buffer, size_t n_bytes, uint64_t offset)
     }
     return (ssize_t)done;
 }
+
+int file_write(int fd, const void *bytes, size_t n_bytes, uint64_t offset)
+{
+    const unsigned char *from = bytes;
+    size_t done = 0;
+    unsigned tries = 0;
+    while (done < n_bytes) {
+        const struct file_op op = {
+            .kind = FILE_WRITE, .fd = fd, .offset = offset + done, .bytes = n_bytes - done};
+        ssize_t n =
+            allowed(&op) ? pwrite(fd, from + done, n_bytes - done, (off_t)(offset + done)) : -1;
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || !again(-1, &tries))
+            return -1;
+    }
+    return 0;
+}

@@ -30,6 +30,9 @@ int file_parent_sync(const char *path);
 /* Reads until `n_bytes` are there or the file ends; returns how many. */
 ssize_t file_read(int fd, void *buffer, size_t n_bytes, uint64_t offset);
 
+/* Writes all of it: 0, or -1. */
+int file_write(int fd, const void *bytes, size_t n_bytes, uint64_t offset);
+
 enum file_kind {
     FILE_OPEN,
     FILE_UNLINK,
@@ -38,7 +41,8 @@ enum file_kind {
     FILE_TRUNCATE,
     FILE_ALLOCATE,
     FILE_SYNC,
-    FILE_READ
+    FILE_READ,
+    FILE_WRITE
 };
 
 /* One operation, as a test sees it. */
@@ -47,8 +51,8 @@ struct file_op {
     int fd;           /* Of the file, or of the folder that `name` is in */
     const char *name; /* Open, unlink, rename, make: as given; else NULL */
     int flags;        /* Open: its flags; allocate: its mode */
-    uint64_t offset;  /* Allocate, read */
-    uint64_t bytes;   /* Truncate: the new size; allocate, read: how many */
+    uint64_t offset;  /* Allocate, read, write */
+    uint64_t bytes;   /* Truncate: the new size; allocate, read, write: how many */
 };
 
 /* Test hook: sees each operation before it is carried out, on the thread that asked for it. */

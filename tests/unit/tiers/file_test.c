@@ -82,19 +82,22 @@ static void every_operation_is_seen_before_it_happens(void **state)
     int fd = file_make(watch, "a");
     assert_int_equal(file_allocate(fd, FALLOC_FL_KEEP_SIZE, 0, 8192), 0);
     assert_int_equal(file_truncate(fd, 4096), 0);
+    assert_int_equal(file_write(fd, "12345678", sizeof bytes, 4), 0);
     assert_int_equal(file_read(fd, bytes, sizeof bytes, 4), 8);
+    assert_memory_equal(bytes, "12345678", sizeof bytes);
     assert_int_equal(file_sync(fd), 0);
     assert_int_equal(file_folder_make(path, 0700), 0);
     assert_int_equal(file_unlink(watch->folder_fd, "a"), 0);
     close(fd);
 
-    const enum file_kind kinds[] = {FILE_OPEN, FILE_ALLOCATE,    FILE_TRUNCATE, FILE_READ,
-                                    FILE_SYNC, FILE_FOLDER_MAKE, FILE_UNLINK};
+    const enum file_kind kinds[] = {FILE_OPEN, FILE_ALLOCATE, FILE_TRUNCATE,    FILE_WRITE,
+                                    FILE_READ, FILE_SYNC,     FILE_FOLDER_MAKE, FILE_UNLINK};
     assert_int_equal(watch->n_seen, sizeof kinds / sizeof kinds[0]);
     for (size_t i = 0; i < watch->n_seen; i++)
         assert_int_equal(watch->seen[i].kind, kinds[i]);
     assert_int_equal(watch->seen[2].bytes, 4096);
     assert_int_equal(watch->seen[3].offset, 4);
+    assert_int_equal(watch->seen[4].offset, 4);
 }
 
 static void what_the_hook_refuses_does_not_happen(void **state)
