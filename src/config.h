@@ -62,6 +62,12 @@
       "unflushed writes at which applying pauses; 0: half of hot_bytes")                           \
     X(u64, disk_reads_in_flight_max, "256", 1, 65536, "reads of disks under way, per thread")      \
     X(flag, direct_io, "true", 0, 0, "bypass the page cache for cold segments where possible")     \
+    X(flag, curve, "true", 0, 0,                                                                   \
+      "sample some keys to predict the hit rate by memory and policy: GET /tiers/curve")           \
+    X(text, tier_prices, "4,0.1,0.02", 5, 64,                                                      \
+      "of memory, SSD and HDD per GB and month, for GET /tiers/cost")                              \
+    X(text, tier_latencies, "1,100,8000", 5, 64,                                                   \
+      "of a read from memory, SSD and HDD in microseconds, likewise")                              \
     X(choice, policy, "lru", 0, 0, "{lru} eviction policy of the hot tier")                        \
     X(choice, log_level, "info", 0, 0, "{debug,info,warning,error} least level that is logged")    \
     X(choice, log_format, "logfmt", 0, 0, "{logfmt,json} form of log lines")

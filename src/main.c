@@ -57,6 +57,7 @@ struct node {
     char http_listen[300], raft_listen[300]; /* With the port that was chosen if it was 0 */
     int http_reserved_fd, raft_reserved_fd;
     uint32_t connections_max;
+    struct tiers_cost_tiers tier_prices, tier_latencies;
 
     /* The tiers' callbacks come from the mover thread, also before the replica is
      * there and after it has gone. */
@@ -190,6 +191,18 @@ static int directory_open(struct node *node)
     return 0;
 }
 
+/* The settings that are lists of numbers, before anything is opened. */
+static int figures_read(struct node *node)
+{
+    if (!tiers_cost_tiers_parse(node->config.tier_prices, &node->tier_prices))
+        return fail_start("tier_prices", "must be three decimal numbers such as 4,0.1,0.02");
+    if (!tiers_cost_tiers_parse(node->config.tier_latencies, &node->tier_latencies) ||
+        node->tier_latencies.memory > node->tier_latencies.ssd ||
+        node->tier_latencies.ssd > node->tier_latencies.hdd)
+        return fail_start("tier_latencies", "must be three rising numbers such as 1,100,8000");
+    return 0;
+}
+
 static int storage_open(struct node *node)
 {
     const struct config *config = &node->config;
@@ -208,6 +221,7 @@ static int storage_open(struct node *node)
     options.read_depth_max = (uint32_t)config->disk_reads_in_flight_max;
     options.direct_io = config->direct_io;
     options.policy = config->policy;
+    options.curve_off = !config->curve;
     options.context = node;
     options.on_event = on_tiers_event;
     options.on_durable = on_tiers_durable;
@@ -309,6 +323,8 @@ static int http_open(struct node *node)
         .name = replica_name(node->replica),
         .replica = node->replica,
         .tiers = node->tiers,
+        .tier_prices = node->tier_prices,
+        .tier_latencies = node->tier_latencies,
     };
     if (http_server_start(&options, &node->http, error_text, sizeof(error_text)) != 0)
         return fail_start("clients cannot be served", error_text);
@@ -354,9 +370,9 @@ static int joiner_open(struct node *node)
 
 static int node_open(struct node *node)
 {
-    if (descriptors_open(node) != 0 || directory_open(node) != 0 || addresses_open(node) != 0 ||
-        storage_open(node) != 0 || replica_open(node) != 0 || http_open(node) != 0 ||
-        joiner_open(node) != 0)
+    if (figures_read(node) != 0 || descriptors_open(node) != 0 || directory_open(node) != 0 ||
+        addresses_open(node) != 0 || storage_open(node) != 0 || replica_open(node) != 0 ||
+        http_open(node) != 0 || joiner_open(node) != 0)
         return -1;
     log_info("ready", LOG_TEXT("http", node->http_listen),
              LOG_TEXT("http_address", http_address(node)), LOG_TEXT("raft", node->raft_listen),

@@ -14,6 +14,7 @@
 #include "engine.h"
 
 #include "mover.h"
+#include "observer.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -135,6 +136,8 @@ static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record 
     }
     if (error == 0) {
         tiers->applying.state_hash += record->digest - (old->exists ? old->digest : 0);
+        engine_sample(tiers, hash, record->charge,
+                      record->tombstone ? SAMPLE_DELETE : SAMPLE_WRITE);
     }
     tiers_record_release(record);
     return error;
@@ -350,4 +353,28 @@ void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats)
         .cold_segments = cold_segments(tiers->cold),
     };
     engine_counters_sum(tiers, ret_stats);
+}
+
+void tiers_curve(struct tiers *tiers, struct tiers_curve *ret_curve)
+{
+    observer_curve(tiers->observer, ret_curve);
+}
+
+void tiers_placement(struct tiers *tiers, struct tiers_placement *ret_placement)
+{
+    struct tiers_stats stats;
+    const struct tiers_options *options = &tiers->options;
+    tiers_stats(tiers, &stats);
+    *ret_placement = (struct tiers_placement){
+        .hot = {.bytes = stats.hot_bytes,
+                .budget_bytes = options->hot_bytes,
+                .keys = stats.hot_keys},
+        .warm = {.bytes = stats.warm_used_bytes,
+                 .budget_bytes = options->warm_bytes,
+                 .keys = stats.warm_keys - stats.cold_keys},
+        .cold = {.bytes = stats.cold_bytes, .keys = stats.cold_keys},
+        .promote_heat_min = atomic_load(&tiers->promote_heat_min),
+        .hot_has_room = atomic_load(&tiers->hot_has_room),
+    };
+    observer_placement(tiers->observer, ret_placement);
 }

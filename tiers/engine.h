@@ -4,7 +4,8 @@
  * Locks, in the order in which they may be taken:
  *   1. apply_mutex      held for the length of a group of applies, and by the mover to freeze
  *   2. the mover's mutex
- *   3. position_mutex, registry_mutex, and the locks inside hot, dirty and warm
+ *   3. position_mutex, registry_mutex, the observer's mutex, and the locks inside hot, dirty and
+ *      warm
  * No lock is held while a disk is read or written, except that an applier's look-up may fault a
  * page of the warm map under apply_mutex.
  */
@@ -16,6 +17,7 @@
 #include "heat.h"
 #include "hot.h"
 #include "record.h"
+#include "sampler.h"
 #include "tiers/tiers.h"
 #include "warm.h"
 
@@ -23,6 +25,7 @@
 #include <stdatomic.h>
 
 struct mover;
+struct observer;
 
 /* Each reader and the mover count for themselves; tiers_stats adds up. */
 #define ENGINE_COUNTERS(X)                                                                         \
@@ -62,6 +65,8 @@ struct tiers {
     struct cold *cold;
     struct heat *heat;
     struct mover *mover;
+    struct sampler *sampler;
+    struct observer *observer;
 
     pthread_mutex_t apply_mutex;
     struct tiers_position applying; /* Of the group under way; else equal to applied */
@@ -108,6 +113,15 @@ void engine_durable(struct tiers *tiers, const struct tiers_position *position);
 
 /* Mover thread. Closes the active generation if it is due, or anything is in it and `force`. */
 int engine_freeze(struct tiers *tiers, bool force);
+
+/* An access of a key, for the miniature simulation; `charge` is its record's. Any thread. */
+static inline void engine_sample(const struct tiers *tiers, uint64_t key_hash, uint32_t charge,
+                                 enum sample_kind kind)
+{
+    if (sampler_wants(tiers->sampler, key_hash)) {
+        sampler_push(tiers->sampler, key_hash, charge + HOT_KEY_OVERHEAD_BYTES, kind);
+    }
+}
 
 /* What tiers_apply_ready answers, without arranging for on_ready. */
 bool engine_ready(struct tiers *tiers);

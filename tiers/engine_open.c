@@ -9,6 +9,7 @@
 
 #include "file.h"
 #include "mover.h"
+#include "observer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -214,6 +215,10 @@ static void engine_free(struct tiers *tiers)
     if (tiers->mover != NULL) {
         mover_close(tiers->mover);
     }
+    if (tiers->observer != NULL) {
+        observer_close(tiers->observer);
+    }
+    sampler_free(tiers->sampler);
     if (tiers->apply_read != NULL) {
         warm_read_close(tiers->apply_read);
     }
@@ -235,6 +240,22 @@ static void engine_free(struct tiers *tiers)
     pthread_mutex_destroy(&tiers->registry_mutex);
     pthread_mutex_destroy(&tiers->export_mutex);
     free(tiers);
+}
+
+static int observation_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+{
+    struct observer_options options = {.policy = policy_find(tiers->options.policy),
+                                       .curve = !tiers->options.curve_off};
+    tiers->sampler = sampler_new();
+    int error = tiers->sampler == NULL ? TIERS_NO_MEMORY : 0;
+    if (error == 0) {
+        error = observer_open(tiers, &options, &tiers->observer);
+    }
+    if (error) {
+        describe(error_text, error_text_size, "cannot set up the observation of the load: %s",
+                 tiers_strerror(error));
+    }
+    return error;
 }
 
 static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_size)
@@ -263,6 +284,9 @@ static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_s
     if (error == 0) {
         error = mover_open(tiers, &tiers->mover);
     }
+    if (error == 0) {
+        error = observation_open(tiers, error_text, error_text_size);
+    }
     return error;
 }
 
@@ -289,6 +313,9 @@ int engine_open(const struct tiers_options *options, bool mover_thread, struct t
         tiers->applied = tiers->durable;
         tiers->applying = tiers->durable;
         error = mover_thread ? mover_start(tiers->mover) : 0;
+        if (error == 0 && mover_thread) {
+            error = observer_start(tiers->observer);
+        }
     }
     if (error) {
         engine_free(tiers);

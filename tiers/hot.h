@@ -17,6 +17,9 @@
 #include "tiers/policy.h"
 #include "tiers/tiers.h"
 
+/* About what a key takes beside its record's charge: an entry and its share of the buckets. */
+#define HOT_KEY_OVERHEAD_BYTES 80
+
 struct hot;
 
 struct hot_options {

@@ -203,6 +203,10 @@ static void admit(struct tiers_reader *reader, const struct query *query, unsign
                   const struct tiers_record *record)
 {
     struct tiers *tiers = reader->tiers;
+    if (!reader->quiet) {
+        engine_sample(tiers, query->hash, record->charge,
+                      heat < HEAT_ADMIT_MIN ? SAMPLE_READ_SELDOM : SAMPLE_READ);
+    }
     if (reader->quiet || (heat < HEAT_ADMIT_MIN &&
                           !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed))) {
         return;
@@ -266,6 +270,7 @@ static int lookup(struct tiers_reader *reader, struct query *query,
         reader->tier = TIERS_TIER_HOT;
         if (!reader->quiet) {
             engine_count(&reader->counters.hits_hot, 1);
+            engine_sample(reader->tiers, query->hash, (*ret_record)->charge, SAMPLE_READ);
             reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
             if ((reader->sample >> 32 & HEAT_SAMPLE_MASK) == 0) {
                 heat_touch(reader->tiers->heat, query->hash);

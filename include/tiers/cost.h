@@ -74,6 +74,20 @@ int tiers_cost(const struct tiers_cost_input *input, struct tiers_cost *ret_cost
 int tiers_cost_of(const struct tiers_cost_input *input, double hot_bytes, double warm_bytes,
                   struct tiers_cost_split *ret_split);
 
+struct tiers;
+
+/* The sizes in force, to be compared by tiers_cost_of. */
+struct tiers_cost_measured {
+    double hot_bytes;
+    double warm_bytes; /* Of values that are inline now */
+};
+
+/* Fills in sizes and curves as an engine measures them; prices, latencies, target and quantile stay
+ * as they are. Sizes of what lies on disk are after compression; the index is an estimate. Any
+ * thread. 0, or TIERS_NOT_FOUND: nothing was read yet, or the engine keeps no curves. */
+int tiers_cost_measure(struct tiers *tiers, struct tiers_cost_input *input,
+                       struct tiers_cost_measured *ret_measured);
+
 /* Reads "MEMORY,SSD,HDD", three decimal numbers of 0 or more. False: it is something else. */
 bool tiers_cost_tiers_parse(const char *text, struct tiers_cost_tiers *ret_tiers);
 

@@ -110,7 +110,9 @@ struct tiers_options {
         flush_interval_ms;   /* A flush begins when a write has been dirty this long. 0: default */
     uint32_t read_depth_max; /* Reads under way per tiers_reader. 0: default */
     bool direct_io;          /* Bypass the page cache for cold segments where the FS allows */
-    const char *policy;      /* Eviction policy of the hot tier; NULL: "lru" */
+    const char *policy; /* Eviction policy of the hot tier; NULL: "lru". "auto": "lru" first, then
+                         * whichever the curves (tiers_curve) show to be the best */
+    bool curve_off;     /* Sample nothing: no curves, and no policy "auto" */
 
     /* All callbacks: from the mover thread (or tiers_open/tiers_close), must not block and must not
      * call back into the engine's applier functions. Any may be NULL. */
@@ -280,5 +282,79 @@ struct tiers_stats {
 
 /* Any thread; each figure is exact at some moment of the call. */
 void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats);
+
+/* What the share of reads answered by the hot tier would be with more or less memory and under
+ * other policies: measured while serving, on a sample of the keys that is replayed against small
+ * caches of keys alone. It follows the load of the last minute or so. */
+
+#define TIERS_CURVE_POINTS       8
+#define TIERS_CURVE_POLICIES_MAX 16
+
+struct tiers_curve_point {
+    uint64_t hot_bytes;
+    double sample_rate; /* Share of the keys that is looked at for this size */
+    double reads;       /* In view, older ones fading; 0: nothing is known yet */
+};
+
+struct tiers_curve_policy {
+    const char *name; /* A constant string */
+    double hit_rate[TIERS_CURVE_POINTS];
+};
+
+struct tiers_curve {
+    struct tiers_curve_point points[TIERS_CURVE_POINTS]; /* By ascending hot_bytes */
+    size_t point_now;                                    /* The one of the engine's hot_bytes */
+    size_t n_policies;
+    struct tiers_curve_policy policies[TIERS_CURVE_POLICIES_MAX];
+    uint64_t keys_tracked;    /* In all small caches together */
+    uint64_t samples;         /* Accesses looked at so far */
+    uint64_t samples_dropped; /* Lost because they came too fast */
+};
+
+/* Any thread. Reads count if their key was there. */
+void tiers_curve(struct tiers *tiers, struct tiers_curve *ret_curve);
+
+/* Where the data lies, who answers the reads, and what was decided about it. */
+
+#define TIERS_PLACEMENT_WINDOWS 3
+
+struct tiers_placement_tier {
+    uint64_t bytes;
+    uint64_t budget_bytes; /* 0: the disk's */
+    uint64_t keys;         /* Whose value is in this tier; for hot, beside the one below */
+};
+
+struct tiers_placement_hits {
+    uint64_t span_ms; /* The time in which these reads came */
+    uint64_t hot;
+    uint64_t warm;
+    uint64_t cold;
+    uint64_t absent; /* There was no such key */
+};
+
+struct tiers_placement_policy {
+    const char *name; /* The one in use. Texts are constant strings */
+    bool automatic;
+    const char *reason; /* Why this one, as of the last decision */
+    const char *best;   /* The one predicted to be the best by then */
+    double gain;        /* And by how much its hit rate is higher */
+    uint64_t in_use_ms; /* Since opening or the last switch */
+    uint64_t switches;
+};
+
+struct tiers_placement {
+    struct tiers_placement_tier hot;
+    struct tiers_placement_tier warm;
+    struct tiers_placement_tier cold;
+    struct tiers_placement_hits total; /* Since opening */
+    /* The last 10 s, minute, and five minutes, or less if it was opened since. */
+    struct tiers_placement_hits windows[TIERS_PLACEMENT_WINDOWS];
+    struct tiers_placement_policy policy;
+    unsigned promote_heat_min; /* Cold values read at least so often lately return to warm */
+    bool hot_has_room;         /* What is read once only is kept in memory, too */
+};
+
+/* Any thread. */
+void tiers_placement(struct tiers *tiers, struct tiers_placement *ret_placement);
 
 #endif

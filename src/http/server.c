@@ -5,6 +5,7 @@
 #include "http/loop.h"
 #include "http/respond.h"
 #include "http/status_endpoint.h"
+#include "http/tiers_endpoint.h"
 
 #include "address.h"
 #include "metrics.h"
@@ -27,10 +28,16 @@ struct route {
 };
 
 static const struct route routes[] = {
-    {"/join", "POST", join_endpoint},          {"/members", "GET, HEAD", members_endpoint},
-    {"/status", "GET, HEAD", status_endpoint}, {"/metrics", "GET, HEAD", metrics_endpoint},
-    {"/livez", "GET, HEAD", livez_endpoint},   {"/readyz", "GET, HEAD", readyz_endpoint},
+    {"/join", "POST", join_endpoint},
+    {"/members", "GET, HEAD", members_endpoint},
+    {"/status", "GET, HEAD", status_endpoint},
+    {"/metrics", "GET, HEAD", metrics_endpoint},
+    {"/livez", "GET, HEAD", livez_endpoint},
+    {"/readyz", "GET, HEAD", readyz_endpoint},
     {"/transfer", "POST", transfer_endpoint},
+    {"/tiers", "GET, HEAD", tiers_endpoint},
+    {"/tiers/curve", "GET, HEAD", tiers_curve_endpoint},
+    {"/tiers/cost", "GET, HEAD", tiers_cost_endpoint},
 };
 
 static void count_method(const h2o_req_t *req)

@@ -3,6 +3,8 @@
 #ifndef TIERKV_HTTP_SERVER_H
 #define TIERKV_HTTP_SERVER_H
 
+#include "tiers/cost.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,10 +22,12 @@ struct http_server_options {
     uint64_t max_body_bytes;         /* Of a POST body; beyond: 413 */
     uint32_t
         request_timeout_ms; /* A write or consistent read that waits longer: 503, outcome unknown */
-    uint32_t idle_timeout_ms; /* A connection without a request is closed */
-    const char *name;         /* This node's, for answers */
-    struct replica *replica;  /* Borrowed */
-    struct tiers *tiers;      /* Borrowed */
+    uint32_t idle_timeout_ms;               /* A connection without a request is closed */
+    const char *name;                       /* This node's, for answers */
+    struct replica *replica;                /* Borrowed */
+    struct tiers *tiers;                    /* Borrowed */
+    struct tiers_cost_tiers tier_prices;    /* Defaults of /tiers/cost: per GB and month, */
+    struct tiers_cost_tiers tier_latencies; /* and of a read in microseconds */
 };
 
 /* Binds, starts the threads. On failure error_text says what and why. */

@@ -189,6 +189,19 @@ void shadow_remove(struct shadow *shadow, uint64_t key_hash)
         drop(shadow, link, false);
 }
 
+void shadow_keep_below(struct shadow *shadow, uint64_t key_hash_bound)
+{
+    for (uint64_t i = 0; i < shadow->n_buckets; i++) {
+        struct entry **link = &shadow->buckets[i];
+        while (*link != NULL) {
+            if ((*link)->node.key_hash < key_hash_bound)
+                link = &(*link)->chain;
+            else
+                drop(shadow, link, false);
+        }
+    }
+}
+
 void shadow_resize(struct shadow *shadow, uint64_t capacity)
 {
     shadow->capacity = capacity;

@@ -30,6 +30,9 @@ bool shadow_access(struct shadow *shadow, uint64_t key_hash, uint32_t size);
 /* The key was deleted. */
 void shadow_remove(struct shadow *shadow, uint64_t key_hash);
 
+/* Forgets the keys whose hash is not below the bound, as if they were deleted. */
+void shadow_keep_below(struct shadow *shadow, uint64_t key_hash_bound);
+
 /* Evicts at once what does not fit any more. */
 void shadow_resize(struct shadow *shadow, uint64_t capacity);
 
