@@ -4,10 +4,14 @@
  * moment the entries stay in the submission queue and go out with the next flush, reap or wait; the
  * event_fd is made readable so that an owner who sleeps on it comes back. The completion queue is
  * twice as long as the number of operations that may be under way, so that it never overflows.
+ *
+ * Under a modelled disk (uring_model.h) an operation is accompanied by a timer of the kernel that
+ * ends when that disk would be done; it completes with the later of the two, and nobody sleeps.
  */
 #include "uring.h"
 
 #include "tiers/tiers.h"
+#include "uring_model.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -22,6 +26,11 @@
 /* How often uring_wait yields to a kernel that is short of memory before it gives up. */
 #define WAIT_YIELDS_MAX 100000
 
+#define NS_PER_SECOND 1000000000u
+
+/* Tells the completion of an operation's timer from its own. */
+#define TIMER_TAG UINT64_C(1)
+
 struct uring {
     struct io_uring ring;
     unsigned depth;
@@ -29,7 +38,8 @@ struct uring {
     int event_fd;
     const unsigned char *registered; /* Memory pinned for the kernel, or NULL */
     size_t registered_bytes;
-    int failure; /* -errno of the call that showed that the ring is useless, or 0 */
+    bool modelled; /* Timers accompany the operations */
+    int failure;   /* -errno of the call that showed that the ring is useless, or 0 */
 };
 
 static _Atomic(const struct uring_faults *) faults_installed;
@@ -99,8 +109,9 @@ int uring_open(unsigned depth, int event_fd, struct uring **ret_ring, char *erro
     }
     ring->depth = depth;
     ring->event_fd = event_fd;
+    ring->modelled = uring_model_installed();
 
-    int error = -io_uring_queue_init(depth, &ring->ring, 0);
+    int error = -io_uring_queue_init(ring->modelled ? 2 * depth : depth, &ring->ring, 0);
     if (error != 0) {
         snprintf(error_text, error_text_size, "io_uring is not available: %s (%s)", strerror(error),
                  open_hint(error));
@@ -168,7 +179,20 @@ void uring_flush(struct uring *ring)
         (void)eventfd_write(ring->event_fd, 1);
 }
 
-static void prepare(const struct uring *ring, struct io_uring_sqe *sqe, struct uring_op *op)
+static void prepare_timer(struct uring *ring, struct uring_op *op, uint32_t length)
+{
+    uint64_t deadline_ns = uring_model_deadline_ns(op, length);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+    assert(sqe != NULL);
+
+    op->completes_at.tv_sec = (int64_t)(deadline_ns / NS_PER_SECOND);
+    op->completes_at.tv_nsec = (long long)(deadline_ns % NS_PER_SECOND);
+    op->completions_left++;
+    io_uring_prep_timeout(sqe, &op->completes_at, 0, IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data64(sqe, (uintptr_t)op | TIMER_TAG);
+}
+
+static void prepare(struct uring *ring, struct io_uring_sqe *sqe, struct uring_op *op)
 {
     uint32_t length = op->length;
     const struct uring_faults *faults = atomic_load(&faults_installed);
@@ -189,6 +213,9 @@ static void prepare(const struct uring *ring, struct io_uring_sqe *sqe, struct u
     else
         io_uring_prep_fsync(sqe, op->fd, 0);
     io_uring_sqe_set_data(sqe, op);
+    op->completions_left = 1;
+    if (ring->modelled && !op->replaced)
+        prepare_timer(ring, op, length);
 }
 
 void uring_queue(struct uring *ring, struct uring_op *op)
@@ -209,28 +236,37 @@ void uring_submit(struct uring *ring, struct uring_op *op)
     uring_flush(ring);
 }
 
+static struct uring_op *pointer_of(uint64_t data)
+{
+    return (struct uring_op *)(uintptr_t)(data & ~TIMER_TAG);
+}
+
 unsigned uring_reap(struct uring *ring)
 {
     uring_flush(ring);
 
     /* What the callbacks submit may complete at once; it waits for the next call. */
-    unsigned ready = io_uring_cq_ready(&ring->ring);
+    unsigned ready = io_uring_cq_ready(&ring->ring), done = 0;
     for (unsigned i = 0; i < ready; i++) {
         struct io_uring_cqe *cqe = NULL;
         (void)io_uring_peek_cqe(&ring->ring, &cqe);
         assert(cqe != NULL);
-        struct uring_op *op = io_uring_cqe_get_data(cqe);
-        if (!op->replaced)
+        uint64_t data = io_uring_cqe_get_data64(cqe);
+        struct uring_op *op = pointer_of(data);
+        if (!op->replaced && (data & TIMER_TAG) == 0)
             op->result = cqe->res;
         io_uring_cqe_seen(&ring->ring, cqe);
 
-        assert(op->under_way && ring->under_way > 0);
+        assert(op->under_way && ring->under_way > 0 && op->completions_left > 0);
+        if (--op->completions_left > 0)
+            continue;
+        done++;
         op->under_way = false;
         ring->under_way--;
         if (op->done != NULL)
             op->done(op);
     }
-    return ready;
+    return done;
 }
 
 int uring_wait(struct uring *ring)
@@ -242,8 +278,9 @@ int uring_wait(struct uring *ring)
 
     for (unsigned yields = 0; yields < WAIT_YIELDS_MAX; yields++) {
         int result = io_uring_submit_and_wait(&ring->ring, 1);
-        if (io_uring_cq_ready(&ring->ring) > 0)
-            return (int)uring_reap(ring);
+        unsigned done = uring_reap(ring);
+        if (done > 0)
+            return (int)done;
         if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY) {
             ring->failure = result;
             return result;

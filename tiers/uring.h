@@ -8,6 +8,7 @@
 #ifndef TIERS_URING_H
 #define TIERS_URING_H
 
+#include <linux/time_types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,6 +32,8 @@ struct uring_op {
     /* Kept by the ring */
     bool under_way;
     bool replaced;
+    uint8_t completions_left;              /* Two if a modelled disk delays the operation */
+    struct __kernel_timespec completes_at; /* Of that disk */
 };
 
 /* `depth` (1 to URING_DEPTH_MAX) is the number of operations that may be under way. If event_fd is
