@@ -7,6 +7,7 @@
  * when its map is read, so that opening pads it to the length that it claims: the zero pages then
  * read as damaged ones. One thread opens and closes; the figures are for any. */
 #include "file.h"
+#include "little_endian.h"
 #include "warm_private.h"
 
 #include <assert.h>
@@ -20,8 +21,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FORMAT_MAGIC   "TKVWARM"
-#define FORMAT_VERSION 1
+#define FORMAT_MAGIC     "TKVWARM"
+#define FORMAT_ROW_BYTES 16
+/* 2: rows and the headers of items have checks. */
+#define FORMAT_VERSION        2
+#define FORMAT_VERSION_OLDEST 1
 
 /* Address space may be limited (containers, sanitizers): what to try when the default fails. */
 #define MAP_BYTES_FALLBACK (64ull << 30)
@@ -65,61 +69,6 @@ int warm_error(int lmdb_error)
     default:
         return TIERS_IO;
     }
-}
-
-MDB_val warm_val(const void *bytes, size_t n)
-{
-    /* LMDB takes what it only reads through the same non-const type. */
-    union {
-        const void *read;
-        void *any;
-    } pointer = {.read = bytes};
-    return (MDB_val){.mv_size = n, .mv_data = pointer.any};
-}
-
-void warm_u64_put(unsigned char *out, uint64_t value)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        out[i] = (unsigned char)(value >> (8 * i));
-    }
-}
-
-uint64_t warm_u64_get(const unsigned char *in)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        value |= (uint64_t)in[i] << (8 * i);
-    }
-    return value;
-}
-
-void warm_segment_key(uint64_t id, unsigned char ret_key[WARM_SEGMENT_KEY_BYTES])
-{
-    for (unsigned i = 0; i < WARM_SEGMENT_KEY_BYTES; i++) {
-        ret_key[i] = (unsigned char)(id >> (56 - 8 * i));
-    }
-}
-
-uint64_t warm_segment_id(const MDB_val *key)
-{
-    const unsigned char *in = key->mv_data;
-    uint64_t id = 0;
-    for (unsigned i = 0; i < WARM_SEGMENT_KEY_BYTES; i++) {
-        id = id << 8 | in[i];
-    }
-    return id;
-}
-
-int warm_segment_row_decode(const MDB_val *data, struct warm_segment_row *ret_row)
-{
-    if (data->mv_size != WARM_SEGMENT_ROW_BYTES) {
-        return TIERS_CORRUPT;
-    }
-    const unsigned char *in = data->mv_data;
-    *ret_row = (struct warm_segment_row){.bytes = warm_u64_get(in),
-                                         .live_bytes = warm_u64_get(in + 8),
-                                         .live_records = warm_u64_get(in + 16)};
-    return 0;
 }
 
 int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage)
@@ -330,11 +279,12 @@ static int databases_open(struct warm *warm, MDB_txn *txn)
     return 0;
 }
 
-/* A new environment gets the format row; an old one must have the one this program knows. */
+/* A new environment gets the format row, and so does one of the older format, whose rows and items
+ * are still read; one of an unknown format is refused. */
 static int format_check(struct warm *warm, MDB_txn *txn)
 {
-    unsigned char expected[16] = FORMAT_MAGIC;
-    warm_u64_put(expected + 8, FORMAT_VERSION);
+    unsigned char row[FORMAT_ROW_BYTES] = FORMAT_MAGIC;
+    little_endian_put(row + 8, FORMAT_VERSION, 8);
     MDB_val key = warm_val(WARM_META_FORMAT, strlen(WARM_META_FORMAT));
     MDB_val found;
     int rc = mdb_get(txn, warm->meta, &key, &found);
@@ -344,16 +294,20 @@ static int format_check(struct warm *warm, MDB_txn *txn)
         if (rc == 0 && stat.ms_entries > 0) {
             return TIERS_CORRUPT;
         }
-        MDB_val value = warm_val(expected, sizeof expected);
-        return warm_error(rc != 0 ? rc : mdb_put(txn, warm->meta, &key, &value, 0));
+    } else if (rc == 0) {
+        if (found.mv_size != sizeof row || memcmp(found.mv_data, row, 8) != 0) {
+            return TIERS_CORRUPT;
+        }
+        uint64_t version = little_endian_get((const unsigned char *)found.mv_data + 8, 8);
+        if (version == FORMAT_VERSION) {
+            return 0;
+        }
+        if (version < FORMAT_VERSION_OLDEST || version > FORMAT_VERSION) {
+            return TIERS_VERSION;
+        }
     }
-    if (rc != 0) {
-        return warm_error(rc);
-    }
-    if (found.mv_size != sizeof expected || memcmp(found.mv_data, expected, 8) != 0) {
-        return TIERS_CORRUPT;
-    }
-    return memcmp(found.mv_data, expected, sizeof expected) == 0 ? 0 : TIERS_VERSION;
+    MDB_val value = warm_val(row, sizeof row);
+    return warm_error(rc != 0 ? rc : mdb_put(txn, warm->meta, &key, &value, 0));
 }
 
 static int meta_load(struct warm *warm, MDB_txn *txn)
@@ -362,13 +316,9 @@ static int meta_load(struct warm *warm, MDB_txn *txn)
     MDB_val found;
     int rc = mdb_get(txn, warm->meta, &key, &found);
     if (rc == 0) {
-        if (found.mv_size != 24) {
+        if (warm_position_decode(&found, &warm->position) != 0) {
             return TIERS_CORRUPT;
         }
-        const unsigned char *in = found.mv_data;
-        warm->position = (struct tiers_position){.index = warm_u64_get(in),
-                                                 .revision = warm_u64_get(in + 8),
-                                                 .state_hash = warm_u64_get(in + 16)};
     } else if (rc != MDB_NOTFOUND) {
         return warm_error(rc);
     }
@@ -376,10 +326,9 @@ static int meta_load(struct warm *warm, MDB_txn *txn)
     key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
     rc = mdb_get(txn, warm->meta, &key, &found);
     if (rc == 0) {
-        if (found.mv_size != 8) {
+        if (warm_next_segment_decode(&found, &warm->next_segment) != 0) {
             return TIERS_CORRUPT;
         }
-        warm->next_segment = warm_u64_get(found.mv_data);
     } else if (rc != MDB_NOTFOUND) {
         return warm_error(rc);
     }
@@ -415,7 +364,7 @@ static int cold_usage_load(struct warm *warm, MDB_txn *txn)
     int error = 0;
     while (error == 0 && (rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
         struct warm_segment_row row;
-        error = warm_segment_row_decode(&data, &row);
+        error = warm_segment_row_decode(&key, &data, &row);
         if (error == 0) {
             warm->usage.cold_keys += row.live_records;
             warm->usage.cold_live_bytes += row.live_bytes;

@@ -37,14 +37,7 @@ static int position_load(struct warm_copy *copy)
     if (rc != 0) {
         return warm_error(rc);
     }
-    if (found.mv_size != 24) {
-        return TIERS_CORRUPT;
-    }
-    const unsigned char *in = found.mv_data;
-    copy->position = (struct tiers_position){.index = warm_u64_get(in),
-                                             .revision = warm_u64_get(in + 8),
-                                             .state_hash = warm_u64_get(in + 16)};
-    return 0;
+    return warm_position_decode(&found, &copy->position);
 }
 
 int warm_copy_open(struct warm *warm, struct warm_copy **ret_copy)
@@ -113,7 +106,7 @@ bool warm_copy_segment(const void *key, size_t key_len, const void *row, size_t 
     MDB_val key_val = warm_val(key, key_len);
     MDB_val row_val = warm_val(row, row_len);
     struct warm_segment_row decoded;
-    if (key_len != WARM_SEGMENT_KEY_BYTES || warm_segment_row_decode(&row_val, &decoded) != 0) {
+    if (warm_segment_row_decode(&key_val, &row_val, &decoded) != 0) {
         return false;
     }
     *ret_segment = (struct warm_segment){
@@ -182,8 +175,10 @@ static int row_check(struct warm_fill *fill, enum warm_copy_table table, const v
         fill->segment_last = segment.id;
         return 0;
     }
+    MDB_val key_val = warm_val(key, key_len);
+    MDB_val row_val = warm_val(row, row_len);
     if (key_len == 0 || key_len > TIERS_KEY_BYTES_MAX ||
-        warm_item_decode(row, row_len, &item) != 0) {
+        warm_item_decode(&key_val, &row_val, &item) != 0) {
         return TIERS_CORRUPT;
     }
     fill->digests += item.digest;
@@ -219,8 +214,8 @@ static int meta_put(struct warm_fill *fill, const char *name, const unsigned cha
 
 int warm_fill_end(struct warm_fill *fill, const struct tiers_position *position)
 {
-    unsigned char bytes[24];
-    unsigned char next[8];
+    unsigned char bytes[WARM_POSITION_ROW_BYTES];
+    unsigned char next[WARM_NEXT_SEGMENT_ROW_BYTES];
     if (fill->digests != position->state_hash) {
         return TIERS_CORRUPT;
     }
@@ -228,10 +223,8 @@ int warm_fill_end(struct warm_fill *fill, const struct tiers_position *position)
     if (fill->txn == NULL) {
         error = warm_error(mdb_txn_begin(fill->warm->env, NULL, 0, &fill->txn));
     }
-    warm_u64_put(bytes, position->index);
-    warm_u64_put(bytes + 8, position->revision);
-    warm_u64_put(bytes + 16, position->state_hash);
-    warm_u64_put(next, fill->segment_last + 1);
+    warm_position_encode(position, bytes);
+    warm_next_segment_encode(fill->segment_last + 1, next);
     if (error == 0) {
         error = meta_put(fill, WARM_META_POSITION, bytes, sizeof bytes);
     }

@@ -4,10 +4,17 @@
  * reads as the list of fields that it is; one check at the end decides. */
 #include "warm_item.h"
 
+#include "little_endian.h"
+
 #include <assert.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
-enum { FORMAT_INLINE = 0x10, FORMAT_COLD = 0x11 };
+enum { FORMAT_INLINE = 0x20, FORMAT_COLD = 0x21, FORMAT_1_INLINE = 0x10, FORMAT_1_COLD = 0x11 };
+
+#define CHECK_BYTES  4
+#define PREFIX_BYTES (1 + CHECK_BYTES) /* What stands before the bytes that are checked */
 
 struct cursor {
     const unsigned char *next;
@@ -60,29 +67,12 @@ static uint64_t varint_get(struct cursor *cursor)
     return 0;
 }
 
-static unsigned char *u64_put(unsigned char *out, uint64_t value)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        *out++ = (unsigned char)(value >> (8 * i));
-    }
-    return out;
-}
-
-static uint64_t u64_get(const unsigned char *in)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < 8; i++) {
-        value |= (uint64_t)in[i] << (8 * i);
-    }
-    return value;
-}
-
 size_t warm_item_size(const struct warm_item *item)
 {
     const struct tiers_meta *meta = &item->meta;
     assert(meta->create_revision <= meta->mod_revision);
     assert(item->value_len <= TIERS_VALUE_BYTES_MAX);
-    size_t n = 1 + 8 + varint_size(item->value_len) + varint_size(meta->mod_revision) +
+    size_t n = PREFIX_BYTES + 8 + varint_size(item->value_len) + varint_size(meta->mod_revision) +
                varint_size(meta->mod_revision - meta->create_revision) +
                varint_size(meta->version) + varint_size(meta->flags) +
                varint_size(meta->expires_ms);
@@ -93,13 +83,22 @@ size_t warm_item_size(const struct warm_item *item)
            varint_size(item->location.bytes);
 }
 
-void warm_item_encode(const struct warm_item *item, void *ret_bytes)
+/* `header` is a whole item of which `n` bytes are no value. */
+static uint32_t check_of(const MDB_val *key, const unsigned char *header, size_t n)
+{
+    uint64_t seed = XXH3_64bits(key->mv_data, key->mv_size) + header[0];
+    return (uint32_t)XXH3_64bits_withSeed(header + PREFIX_BYTES, n - PREFIX_BYTES, seed);
+}
+
+void warm_item_encode(const struct warm_item *item, const MDB_val *key, void *ret_bytes)
 {
     const struct tiers_meta *meta = &item->meta;
-    unsigned char *out = ret_bytes;
+    unsigned char *header = ret_bytes;
+    unsigned char *out = header + PREFIX_BYTES;
     assert(meta->version > 0);
-    *out++ = item->cold ? FORMAT_COLD : FORMAT_INLINE;
-    out = u64_put(out, item->digest);
+    header[0] = item->cold ? FORMAT_COLD : FORMAT_INLINE;
+    little_endian_put(out, item->digest, 8);
+    out += 8;
     out = varint_put(out, item->value_len);
     out = varint_put(out, meta->mod_revision);
     out = varint_put(out, meta->mod_revision - meta->create_revision);
@@ -109,20 +108,28 @@ void warm_item_encode(const struct warm_item *item, void *ret_bytes)
     if (item->cold) {
         out = varint_put(out, item->location.segment);
         out = varint_put(out, item->location.offset);
-        varint_put(out, item->location.bytes);
+        out = varint_put(out, item->location.bytes);
     } else if (item->value_len > 0) {
         memcpy(out, item->value, item->value_len);
     }
+    little_endian_put(header + 1, check_of(key, header, (size_t)(out - header)), CHECK_BYTES);
 }
 
-int warm_item_decode(const void *bytes, size_t n, struct warm_item *ret_item)
+int warm_item_decode(const MDB_val *key, const MDB_val *data, struct warm_item *ret_item)
 {
-    const unsigned char *in = bytes;
-    if (n < 1 + 8 || (in[0] != FORMAT_INLINE && in[0] != FORMAT_COLD)) {
+    const unsigned char *in = data->mv_data;
+    size_t n = data->mv_size;
+    if (n < PREFIX_BYTES + 8) {
         return TIERS_CORRUPT;
     }
-    struct warm_item item = {.cold = in[0] == FORMAT_COLD, .digest = u64_get(in + 1)};
-    struct cursor cursor = {.next = in + 9, .end = in + n};
+    bool checked = in[0] == FORMAT_INLINE || in[0] == FORMAT_COLD;
+    if (!checked && in[0] != FORMAT_1_INLINE && in[0] != FORMAT_1_COLD) {
+        return TIERS_CORRUPT;
+    }
+    size_t prefix = checked ? PREFIX_BYTES : 1;
+    struct warm_item item = {.cold = in[0] == FORMAT_COLD || in[0] == FORMAT_1_COLD,
+                             .digest = little_endian_get(in + prefix, 8)};
+    struct cursor cursor = {.next = in + prefix + 8, .end = in + n};
     uint64_t value_len = varint_get(&cursor);
     item.meta.mod_revision = varint_get(&cursor);
     uint64_t age = varint_get(&cursor);
@@ -149,6 +156,10 @@ int warm_item_decode(const void *bytes, size_t n, struct warm_item *ret_item)
             return TIERS_CORRUPT;
         }
         item.value = cursor.next;
+    }
+    size_t header_len = n - (item.cold ? 0 : (size_t)value_len);
+    if (checked && little_endian_get(in + 1, CHECK_BYTES) != check_of(key, in, header_len)) {
+        return TIERS_CORRUPT;
     }
     *ret_item = item;
     return 0;

@@ -3,6 +3,7 @@
 #define TIERS_WARM_PRIVATE_H
 
 #include "warm.h"
+#include "warm_row.h"
 
 #include <lmdb.h>
 #include <pthread.h>
@@ -10,11 +11,6 @@
 #define WARM_SPACES     2
 #define WARM_FILE_MODE  0600
 #define WARM_PATH_BYTES 4096
-
-/* Keys of the meta database. */
-#define WARM_META_FORMAT       "format"
-#define WARM_META_POSITION     "position"
-#define WARM_META_NEXT_SEGMENT "next_segment"
 
 struct warm {
     MDB_env *env;
@@ -32,26 +28,8 @@ struct warm {
     uint64_t next_segment;
 };
 
-/* A row of the segments database, 24 bytes: three little-endian u64. Its key is the id as a
- * big-endian u64, so that rows lie in the order of ids. */
-struct warm_segment_row {
-    uint64_t bytes;
-    uint64_t live_bytes;
-    uint64_t live_records;
-};
-#define WARM_SEGMENT_KEY_BYTES 8
-#define WARM_SEGMENT_ROW_BYTES 24
-
 /* Translates what LMDB returns: 0, an MDB_ code or an errno value. */
 int warm_error(int lmdb_error);
-
-MDB_val warm_val(const void *bytes, size_t n);
-void warm_u64_put(unsigned char *out, uint64_t value);
-uint64_t warm_u64_get(const unsigned char *in);
-void warm_segment_key(uint64_t id, unsigned char ret_key[WARM_SEGMENT_KEY_BYTES]);
-uint64_t warm_segment_id(const MDB_val *key);
-/* TIERS_CORRUPT when the row has another size. */
-int warm_segment_row_decode(const MDB_val *data, struct warm_segment_row *ret_row);
 
 /* Fills the figures that LMDB knows: used_bytes, file_bytes, keys. */
 int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage);

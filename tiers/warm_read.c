@@ -70,7 +70,7 @@ int warm_get(struct warm_read *read, enum tiers_space space, const void *key, si
     MDB_val lookup = warm_val(key, key_len);
     MDB_val data;
     int rc = mdb_get(read->txn, read->warm->spaces[space], &lookup, &data);
-    return rc != 0 ? warm_error(rc) : warm_item_decode(data.mv_data, data.mv_size, ret_item);
+    return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
 }
 
 /* A cursor that is not renewed in each snapshot would look at pages of an older one. */
@@ -114,7 +114,7 @@ int warm_next(struct warm_read *read, enum tiers_space space, const void *after,
     if (rc != 0) {
         return warm_error(rc);
     }
-    error = warm_item_decode(data.mv_data, data.mv_size, ret_item);
+    error = warm_item_decode(&key, &data, ret_item);
     if (error == 0) {
         *ret_key = key.mv_data;
         *ret_key_len = key.mv_size;
@@ -137,8 +137,7 @@ static int segments_collect(struct warm *warm, MDB_txn *txn, struct warm_segment
     int error = 0;
     while (n < n_max && (rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT)) == 0) {
         struct warm_segment_row row;
-        error = key.mv_size == WARM_SEGMENT_KEY_BYTES ? warm_segment_row_decode(&data, &row)
-                                                      : TIERS_CORRUPT;
+        error = warm_segment_row_decode(&key, &data, &row);
         if (error) {
             break;
         }

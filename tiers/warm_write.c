@@ -129,7 +129,7 @@ static int segment_row_get(struct warm_write *write, uint64_t id, struct warm_se
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
     MDB_val data;
     int rc = mdb_get(write->txn, write->warm->segments, &key, &data);
-    return rc != 0 ? warm_error(rc) : warm_segment_row_decode(&data, ret_row);
+    return rc != 0 ? warm_error(rc) : warm_segment_row_decode(&key, &data, ret_row);
 }
 
 static int segment_row_put(struct warm_write *write, uint64_t id,
@@ -138,9 +138,7 @@ static int segment_row_put(struct warm_write *write, uint64_t id,
     unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
     unsigned char row_bytes[WARM_SEGMENT_ROW_BYTES];
     warm_segment_key(id, key_bytes);
-    warm_u64_put(row_bytes, row->bytes);
-    warm_u64_put(row_bytes + 8, row->live_bytes);
-    warm_u64_put(row_bytes + 16, row->live_records);
+    warm_segment_row_encode(row, key_bytes, row_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
     MDB_val data = warm_val(row_bytes, sizeof row_bytes);
     return write_error(write, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
@@ -202,8 +200,8 @@ int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
     if (error || id < write->next_segment) {
         return error;
     }
-    unsigned char next_bytes[8];
-    warm_u64_put(next_bytes, id + 1);
+    unsigned char next_bytes[WARM_NEXT_SEGMENT_ROW_BYTES];
+    warm_next_segment_encode(id + 1, next_bytes);
     MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
     MDB_val data = warm_val(next_bytes, sizeof next_bytes);
     error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
@@ -220,7 +218,9 @@ int warm_segment_delete(struct warm_write *write, uint64_t id)
     if (error) {
         return error;
     }
-    assert(row.live_records == 0);
+    if (row.live_records != 0) {
+        return TIERS_CORRUPT;
+    }
     unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
     warm_segment_key(id, key_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
@@ -235,7 +235,7 @@ int warm_write_get(struct warm_write *write, enum tiers_space space, const void 
     MDB_val lookup = warm_val(key, key_len);
     MDB_val data;
     int rc = mdb_get(write->txn, write->warm->spaces[space], &lookup, &data);
-    return rc != 0 ? warm_error(rc) : warm_item_decode(data.mv_data, data.mv_size, ret_item);
+    return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
 }
 
 static int item_put(struct warm_write *write, enum tiers_space space, const void *key,
@@ -248,7 +248,7 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
     struct warm_item old = {0};
     int rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_NOOVERWRITE | MDB_RESERVE);
     if (rc == MDB_KEYEXIST) {
-        int error = warm_item_decode(data.mv_data, data.mv_size, &old);
+        int error = warm_item_decode(&lookup, &data, &old);
         if (error) {
             return error;
         }
@@ -258,7 +258,7 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
     if (rc != 0) {
         return write_error(write, rc);
     }
-    warm_item_encode(item, data.mv_data);
+    warm_item_encode(item, &lookup, data.mv_data);
     int error = old.cold ? segment_live_remove(write, &old.location) : 0;
     if (error == 0 && item->cold) {
         error = segment_live_add(write, &item->location);
@@ -307,10 +307,8 @@ int warm_delete(struct warm_write *write, enum tiers_space space, const void *ke
 
 int warm_set_position(struct warm_write *write, const struct tiers_position *position)
 {
-    unsigned char bytes[24];
-    warm_u64_put(bytes, position->index);
-    warm_u64_put(bytes + 8, position->revision);
-    warm_u64_put(bytes + 16, position->state_hash);
+    unsigned char bytes[WARM_POSITION_ROW_BYTES];
+    warm_position_encode(position, bytes);
     MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
     MDB_val data = warm_val(bytes, sizeof bytes);
     int error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));

@@ -9,6 +9,7 @@
 #include "lib/temp_folder.h"
 #include "warm.h"
 #include "warm_item.h"
+#include "warm_row.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -341,7 +342,7 @@ static void repacking_gives_back_the_pages_of_demoted_values(void **state)
     assert_int_equal(live_bytes(f, 1), 300ull * KEYS);
 }
 
-static void every_damaged_item_is_found_or_well_formed(void **state)
+static void every_damage_to_the_header_of_an_item_is_found(void **state)
 {
     (void)state;
     struct warm_item item = {.cold = true,
@@ -352,28 +353,121 @@ static void every_damaged_item_is_found_or_well_formed(void **state)
     unsigned char bytes[WARM_ITEM_OVERHEAD_BYTES_MAX];
     struct warm_item decoded;
     size_t n = warm_item_size(&item);
+    MDB_val key = warm_val("key", 3);
+    MDB_val data = warm_val(bytes, n);
     assert_true(n <= sizeof bytes);
-    warm_item_encode(&item, bytes);
-    assert_int_equal(warm_item_decode(bytes, n, &decoded), 0);
+    warm_item_encode(&item, &key, bytes);
+    assert_int_equal(warm_item_decode(&key, &data, &decoded), 0);
     assert_true(decoded.cold);
     assert_int_equal(decoded.value_len, 70000);
     assert_int_equal(decoded.location.offset, 1ull << 40);
     assert_int_equal(decoded.location.bytes, 70100);
-    for (size_t cut = 0; cut < n; cut++) {
-        assert_int_equal(warm_item_decode(bytes, cut, &decoded), TIERS_CORRUPT);
+    for (data.mv_size = 0; data.mv_size < n; data.mv_size++) {
+        assert_int_equal(warm_item_decode(&key, &data, &decoded), TIERS_CORRUPT);
     }
-    /* Whatever a flipped bit still decodes to must encode to the same bytes again. */
     for (size_t bit = 0; bit < n * 8; bit++) {
-        unsigned char flipped[sizeof bytes];
-        unsigned char again[sizeof bytes];
-        memcpy(flipped, bytes, n);
-        flipped[bit / 8] ^= (unsigned char)(1u << (bit % 8));
-        if (warm_item_decode(flipped, n, &decoded) == 0) {
-            assert_int_equal(warm_item_size(&decoded), n);
-            warm_item_encode(&decoded, again);
-            assert_memory_equal(again, flipped, n);
-        }
+        bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+        assert_int_equal(warm_item_decode(&key, &data, &decoded), TIERS_CORRUPT);
+        bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
     }
+    MDB_val other = warm_val("kez", 3);
+    assert_int_equal(warm_item_decode(&key, &data, &decoded), 0);
+    assert_int_equal(warm_item_decode(&other, &data, &decoded), TIERS_CORRUPT);
+}
+
+static void row_put(MDB_txn *txn, const char *database, const char *key, const void *row, size_t n)
+{
+    MDB_dbi dbi;
+    MDB_val key_val = warm_val(key, strlen(key));
+    MDB_val row_val = warm_val(row, n);
+    assert_int_equal(mdb_dbi_open(txn, database, 0, &dbi), 0);
+    assert_int_equal(mdb_put(txn, dbi, &key_val, &row_val, 0), 0);
+}
+
+static void environment_change(struct fixture *f, void (*change)(MDB_txn *txn))
+{
+    MDB_env *env = NULL;
+    MDB_txn *txn = NULL;
+    warm_close(f->warm);
+    f->warm = NULL;
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 8), 0);
+    assert_int_equal(mdb_env_set_mapsize(env, MAP_BYTES), 0);
+    assert_int_equal(mdb_env_open(env, f->folder, 0, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    change(txn);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+static void format_1_write(MDB_txn *txn)
+{
+    static const unsigned char format[16] = {'T', 'K', 'V', 'W', 'A', 'R', 'M', 0, 1};
+    static const unsigned char position[24] = {3, [8] = 9, [16] = 77};
+    static const unsigned char item[] = {0x10, 77, 0, 0, 0, 0, 0,   0,   0, /* Digest */
+                                         3,    9,  4, 2, 1, 0, 'r', 'e', 'd'};
+    row_put(txn, "meta", "format", format, sizeof format);
+    row_put(txn, "meta", "position", position, sizeof position);
+    row_put(txn, "user", "apple", item, sizeof item);
+}
+
+static void what_format_1_stored_is_still_read(void **state)
+{
+    struct fixture *f = *state;
+    struct warm_read *read = NULL;
+    struct warm_item item;
+    struct tiers_position position;
+    environment_change(f, format_1_write);
+    for (int round = 0; round < 2; round++) {
+        reopen(f);
+        warm_position(f->warm, &position);
+        assert_int_equal(position.index, 3);
+        assert_int_equal(position.state_hash, 77);
+        assert_int_equal(warm_read_open(f->warm, &read), 0);
+        assert_int_equal(warm_read_begin(read), 0);
+        assert_int_equal(warm_get(read, TIERS_SPACE_USER, "apple", 5, &item), 0);
+        assert_memory_equal(item.value, "red", 3);
+        assert_int_equal(item.meta.mod_revision, 9);
+        assert_int_equal(item.meta.create_revision, 5);
+        warm_read_end(read);
+        warm_read_close(read);
+    }
+}
+
+static void format_3_write(MDB_txn *txn)
+{
+    static const unsigned char format[16] = {'T', 'K', 'V', 'W', 'A', 'R', 'M', 0, 3};
+    row_put(txn, "meta", "format", format, sizeof format);
+}
+
+static void a_later_format_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    environment_change(f, format_3_write);
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, &f->warm, f->text, sizeof f->text),
+                     TIERS_VERSION);
+}
+
+static void every_damage_to_a_row_is_found(void **state)
+{
+    (void)state;
+    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
+    unsigned char bytes[WARM_SEGMENT_ROW_BYTES];
+    struct warm_segment_row row = {.bytes = 1u << 20, .live_bytes = 5000, .live_records = 3};
+    struct warm_segment_row decoded;
+    warm_segment_key(7, key_bytes);
+    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
+    MDB_val data = warm_val(bytes, sizeof bytes);
+    warm_segment_row_encode(&row, key_bytes, bytes);
+    assert_int_equal(warm_segment_row_decode(&key, &data, &decoded), 0);
+    assert_memory_equal(&decoded, &row, sizeof row);
+    for (size_t bit = 0; bit < sizeof bytes * 8; bit++) {
+        bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+        assert_int_equal(warm_segment_row_decode(&key, &data, &decoded), TIERS_CORRUPT);
+        bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+    }
+    key_bytes[0] ^= 1;
+    assert_int_equal(warm_segment_row_decode(&key, &data, &decoded), TIERS_CORRUPT);
 }
 
 int main(void)
@@ -391,7 +485,10 @@ int main(void)
         TEST(a_truncated_file_is_refused_and_never_faults),
         TEST(a_full_map_keeps_the_old_state),
         TEST(repacking_gives_back_the_pages_of_demoted_values),
-        cmocka_unit_test(every_damaged_item_is_found_or_well_formed),
+        TEST(what_format_1_stored_is_still_read),
+        TEST(a_later_format_is_refused),
+        cmocka_unit_test(every_damage_to_a_row_is_found),
+        cmocka_unit_test(every_damage_to_the_header_of_an_item_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
