@@ -108,6 +108,9 @@ int cold_segment_each(struct cold *cold, uint64_t id,
  * TIERS_IO. */
 int cold_segment_open(const struct cold *cold, uint64_t id, int *ret_fd);
 
+/* Bytes of all records ever appended, those that were voided included. */
+uint64_t cold_appended_bytes(const struct cold *cold);
+
 uint64_t cold_bytes(const struct cold *cold);    /* Any thread */
 uint64_t cold_segments(const struct cold *cold); /* Any thread */
 

@@ -1,4 +1,5 @@
-/* What the files of the cold tier share: cold.c (appending), cold_scan.c, cold_reader.c. */
+/* What the files of the cold tier share: cold.c (appending), cold_write.c, cold_scan.c,
+ * cold_reader.c. */
 #ifndef TIERS_COLD_INTERNAL_H
 #define TIERS_COLD_INTERNAL_H
 
@@ -9,16 +10,17 @@
 #include "uring.h"
 
 #define COLD_BUFFER_BYTES (1u << 20) /* Of one write, and of one read of a scan */
+#define COLD_BUFFERS      4          /* All but the filling one may be on their way */
 
 /* An operation may be cut short, interrupted or refused for a moment, but not for ever: this many
  * tries without progress make it an error. */
 #define COLD_TRIES_MAX 1000
 
-/* One of the two append buffers: bytes of the active segment from `offset` on. */
+/* One of the append buffers: bytes of the active segment from `offset` on. */
 struct cold_buffer {
     struct cold *cold;
     struct uring_op op;
-    unsigned char *bytes; /* COLD_BUFFER_BYTES, aligned to COLD_BLOCK_BYTES */
+    unsigned char *bytes; /* COLD_BUFFER_BYTES of the memory, aligned to COLD_BLOCK_BYTES */
     uint64_t offset;
     uint32_t length;  /* Filled */
     uint32_t written; /* Of those, on their way no more; a multiple of COLD_BLOCK_BYTES */
@@ -45,10 +47,12 @@ struct cold {
     struct cold_file *active; /* The segment being appended to; NULL: none yet */
     int active_fd;
     uint64_t preallocated; /* Up to where the active segment has its blocks */
-    struct cold_buffer buffers[2];
+    unsigned char *memory; /* Of all buffers */
+    struct cold_buffer buffers[COLD_BUFFERS];
     unsigned filling;       /* Index of the buffer that takes the next bytes */
-    unsigned char *scratch; /* One encoded record */
+    unsigned char *scratch; /* One encoded record that the filling buffer has no room for */
     size_t scratch_size;
+    uint64_t appended_bytes; /* Of records, ever */
 
     struct cold_touched touched[COLD_TOUCHED_MAX];
     size_t n_touched;
@@ -57,6 +61,27 @@ struct cold {
     bool stopped;           /* After a failed fsync: for good */
     char error_text[256];
 };
+
+/* ---- cold_write.c: the buffers between appends and the file ---- */
+
+int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size);
+void cold_write_close(struct cold *cold);
+/* The active segment is new: its header goes first. No buffer is on its way. */
+void cold_write_begin(struct cold *cold);
+/* Where the next record goes. */
+uint64_t cold_write_end(const struct cold *cold);
+/* Where the next `n_bytes` go, if they fit into the filling buffer; else NULL. */
+unsigned char *cold_write_room(struct cold *cold, size_t n_bytes);
+/* `n_bytes` have been written there. 0 or the failure, as all below. */
+int cold_write_take(struct cold *cold, size_t n_bytes);
+/* Copies any number of bytes. */
+int cold_write_put(struct cold *cold, const unsigned char *bytes, size_t n_bytes);
+/* Starts writing what is buffered, padded to whole blocks. */
+int cold_write_flush(struct cold *cold);
+/* Waits until nothing is on its way. */
+int cold_write_drain(struct cold *cold);
+
+/* ---- All of them ---- */
 
 /* Notes a sentence for cold_error_text. */
 void cold_note(struct cold *cold, const char *format, ...) __attribute__((format(printf, 2, 3)));
