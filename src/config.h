@@ -61,6 +61,14 @@
     X(bytes, dirty_bytes_max, "0", 0, 1125899906842624,                                            \
       "unflushed writes at which applying pauses; 0: half of hot_bytes")                           \
     X(u64, disk_reads_in_flight_max, "256", 1, 65536, "reads of disks under way, per thread")      \
+    X(bytes, cold_write_bytes_per_second_max, "0", 0, 1125899906842624,                            \
+      "limit on writes to the cold disk unless the warm tier is far over its size; 0: none")       \
+    X(bytes, compact_bytes_per_second_max, "0", 0, 1125899906842624,                               \
+      "limit on reads and writes of compaction; 0: none")                                          \
+    X(ms, scrub_interval, "168h", 0, 31536000000,                                                  \
+      "time in which all cold segments are verified once; 0: never")                               \
+    X(bytes, scrub_bytes_per_second_max, "8MiB", 0, 1125899906842624,                              \
+      "limit on reads of the verification; 0: none")                                               \
     X(flag, direct_io, "true", 0, 0, "bypass the page cache for cold segments where possible")     \
     X(flag, curve, "true", 0, 0,                                                                   \
       "sample some keys to predict the hit rate by memory and policy: GET /tiers/curve")           \

@@ -322,6 +322,11 @@ bool cold_segment_active(const struct cold *cold, uint64_t id)
     return cold->active != NULL && cold->active->id == id;
 }
 
+uint64_t cold_segment_after(struct cold *cold, uint64_t id)
+{
+    return cold_files_after(&cold->files, id, cold->active != NULL ? cold->active->id : 0);
+}
+
 static void touched_remove(struct cold *cold, uint64_t id)
 {
     for (size_t i = 0; i < cold->n_touched; i++) {

@@ -76,6 +76,8 @@ int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n);
  * and appending may go on (unless an fsync had failed). */
 void cold_abandon(struct cold *cold);
 
+/* The sealed segment of the least id above `id`; 0: none. */
+uint64_t cold_segment_after(struct cold *cold, uint64_t id);
 /* True while the segment is the one being appended to. */
 bool cold_segment_active(const struct cold *cold, uint64_t id);
 /* Unlinks the segment's file and makes that durable. The index must no longer name it. Reads under
@@ -86,11 +88,6 @@ void cold_segment_delete(struct cold *cold, uint64_t id);
  * until the next failure; "" before the first one. */
 const char *cold_error_text(const struct cold *cold);
 
-/* Reads a sealed segment from its start in large sequential reads and calls `each` for each record;
- * stops at a non-zero result and returns it. TIERS_CORRUPT: cold_error_text names the file and the
- * offset. TIERS_STALE: no such segment. TIERS_INVALID: it is the active one. TIERS_VERSION,
- * TIERS_IO, TIERS_NO_MEMORY. Pointers are valid during the call; `each` may append, sync and
- * delete, but not scan. */
 struct cold_item {
     struct cold_location location;
     enum tiers_space space;
@@ -100,8 +97,22 @@ struct cold_item {
     const void *value; /* Decompressed */
     size_t value_len;
 };
-int cold_segment_each(struct cold *cold, uint64_t id,
-                      int (*each)(void *context, const struct cold_item *item), void *context);
+/* Reads a sealed segment from its start in large sequential reads, record by record. Any number of
+ * scans may be open; the caller may append, sync and delete meanwhile. TIERS_STALE: no such
+ * segment. TIERS_INVALID: it is the active one. TIERS_NO_MEMORY, TIERS_ACCESS, TIERS_IO,
+ * TIERS_CORRUPT (its file is gone), TIERS_STOPPED. */
+struct cold_scan;
+int cold_scan_open(struct cold *cold, uint64_t id, struct cold_scan **ret_scan);
+void cold_scan_close(struct cold_scan *scan); /* NULL is ignored */
+/* The next record; pointers are valid until the next call for any scan. TIERS_NOT_FOUND: there is
+ * no further one. TIERS_CORRUPT: damage lies there, or a place that the disk cannot read;
+ * cold_error_text names file and offset, and the next call goes on with the next intact record.
+ * TIERS_STALE: the segment was deleted. TIERS_VERSION, TIERS_IO, TIERS_NO_MEMORY, TIERS_STOPPED:
+ * the scan cannot go on. */
+int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item);
+uint64_t cold_scan_segment(const struct cold_scan *scan);
+/* From the disk, so far. */
+uint64_t cold_scan_bytes_read(const struct cold_scan *scan);
 
 /* Any thread. Opens the file of a segment for reading through the page cache; *ret_fd is the
  * caller's. TIERS_STALE: no such segment. TIERS_NO_MEMORY: out of descriptors. TIERS_ACCESS,

@@ -2,11 +2,13 @@
  *
  * The happy path: choose the deadest segment, read it from its start, append again each record that
  * its key still points to, and after each batch sync and move the pointers in one warm transaction
- * that checks revision and location of each once more. When no live byte is left, one transaction
- * deletes the segment's row, and then the file goes; a reader that still holds it finishes first.
+ * that checks revision and location of each once more. One step is one batch, so that all other
+ * work goes between. When no live byte is left, one transaction deletes the segment's row, and then
+ * the file goes; a reader that still holds it finishes first.
  *
- * Failures: no space pauses the work and loses nothing, since the old records stay until the end. A
- * segment that cannot be read whole is left as it is and skipped from then on. */
+ * Failures: no space pauses the work and loses nothing, since the old records stay until the end.
+ * Of a damaged segment all that is intact is saved; if live records are left in it, it stays and is
+ * tried again, after longer and longer times. */
 #include "cold_compact.h"
 
 #include "mover_private.h"
@@ -31,7 +33,9 @@ struct moved {
 
 struct compaction {
     struct mover *mover;
-    uint64_t segment;
+    struct cold_scan *scan;
+    uint64_t scanned; /* Bytes of the scan that are paid for */
+    unsigned damages;
     struct moved *moved;
     size_t n;
     uint64_t bytes;
@@ -40,13 +44,13 @@ struct compaction {
     bool reported; /* A failure has been dealt with */
 };
 
-size_t cold_compact_choose(const struct warm_segment *segments, size_t n, uint64_t skip,
-                           bool (*active)(const void *context, uint64_t id), const void *context)
+size_t cold_compact_choose(const struct warm_segment *segments, size_t n,
+                           bool (*excluded)(const void *context, uint64_t id), const void *context)
 {
     size_t best = n;
     double best_share = 0.5;
     for (size_t i = 0; i < n; i++) {
-        if (segments[i].id == skip || active(context, segments[i].id)) {
+        if (excluded(context, segments[i].id)) {
             continue;
         }
         double share =
@@ -174,26 +178,22 @@ static int item_append(struct compaction *compaction, const struct cold_item *it
     return 0;
 }
 
-static int item_visit(void *context, const struct cold_item *item)
+static int item_visit(struct compaction *compaction, const struct cold_item *item)
 {
-    struct compaction *compaction = context;
     int live = item_live(compaction->mover, item);
     if (live < 0) {
         mover_warm_failed(compaction->mover, live, "a record could not be looked up");
         compaction->reported = true;
         return live;
     }
-    int error = live > 0 ? item_append(compaction, item) : 0;
-    if (error == 0 &&
-        (compaction->n == MOVER_BATCH_ITEMS_MAX || compaction->bytes >= MOVER_BATCH_BYTES_MAX ||
-         compaction->keys_used + TIERS_KEY_BYTES_MAX > KEY_ARENA_BYTES)) {
-        error = batch_finish(compaction);
-        if (error == 0 && mover_breathe(compaction->mover)) {
-            compaction->reported = true;
-            return TIERS_STOPPED;
-        }
-    }
-    return error;
+    return live > 0 ? item_append(compaction, item) : 0;
+}
+
+static bool batch_full(const struct compaction *compaction, uint64_t scan_begin)
+{
+    return compaction->n == MOVER_BATCH_ITEMS_MAX || compaction->bytes >= MOVER_BATCH_BYTES_MAX ||
+           compaction->keys_used + TIERS_KEY_BYTES_MAX > KEY_ARENA_BYTES ||
+           cold_scan_bytes_read(compaction->scan) - scan_begin >= MOVER_BATCH_BYTES_MAX;
 }
 
 /* The row goes first: a file without a row is deleted at the next start at the latest. */
@@ -242,60 +242,186 @@ static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
     return error;
 }
 
-/* Copies what is live in the segment elsewhere. */
-static int segment_empty(struct mover *mover, uint64_t id)
+/* ---- One segment after the other ---- */
+
+static void compaction_free(struct compaction *compaction)
 {
-    struct compaction compaction = {.mover = mover, .segment = id};
-    compaction.moved = malloc(MOVER_BATCH_ITEMS_MAX * sizeof *compaction.moved);
-    compaction.keys = malloc(KEY_ARENA_BYTES);
+    cold_scan_close(compaction->scan);
+    free(compaction->moved);
+    free(compaction->keys);
+    free(compaction);
+}
+
+void cold_compact_close(struct mover *mover)
+{
+    if (mover->compaction != NULL) {
+        compaction_free(mover->compaction);
+        mover->compaction = NULL;
+    }
+}
+
+static void segment_failed(struct mover *mover, uint64_t id, int error)
+{
+    engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_unreadable",
+                 "cold segment %016llx cannot be compacted (%s): %s", (unsigned long long)id,
+                 tiers_strerror(error), cold_error_text(mover->tiers->cold));
+    mover_trouble_note(mover, id, true);
+}
+
+/* False: the segment cannot be opened. */
+static bool compaction_begin(struct mover *mover, uint64_t id)
+{
+    struct compaction *compaction = calloc(1, sizeof *compaction);
     int error = TIERS_NO_MEMORY;
-    if (compaction.moved != NULL && compaction.keys != NULL) {
-        error = cold_segment_each(mover->tiers->cold, id, item_visit, &compaction);
-        if (error == 0) {
-            error = batch_finish(&compaction);
+    if (compaction != NULL) {
+        compaction->mover = mover;
+        compaction->moved = malloc(MOVER_BATCH_ITEMS_MAX * sizeof *compaction->moved);
+        compaction->keys = malloc(KEY_ARENA_BYTES);
+        if (compaction->moved != NULL && compaction->keys != NULL) {
+            error = cold_scan_open(mover->tiers->cold, id, &compaction->scan);
         }
     }
-    if (error && !compaction.reported) {
-        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_unreadable",
-                     "cold segment %016llx cannot be compacted (%s): %s", (unsigned long long)id,
-                     tiers_strerror(error), cold_error_text(mover->tiers->cold));
-        /* What was appended so far is not pointed to: it must not be taken for durable. */
-        cold_abandon(mover->tiers->cold);
-        mover->compact_skip = id;
+    if (error == 0) {
+        mover->compaction = compaction;
+        return true;
     }
-    free(compaction.moved);
-    free(compaction.keys);
+    if (compaction != NULL) {
+        compaction_free(compaction);
+    }
+    segment_failed(mover, id, error);
+    return false;
+}
+
+/* The scan is at its end: drops the segment, unless damage keeps live records in it. */
+static void compaction_end(struct mover *mover)
+{
+    const struct compaction *compaction = mover->compaction;
+    uint64_t id = cold_scan_segment(compaction->scan);
+    unsigned damages = compaction->damages;
+    bool dropped = false;
+    cold_compact_close(mover);
+    int error = segment_drop(mover, id, &dropped);
+    if (error) {
+        mover_warm_failed(mover, error, "a compacted segment could not be removed from the index");
+    } else if (dropped) {
+        mover_trouble_forget(mover, id);
+    } else {
+        mover_trouble_note(mover, id, true);
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_kept",
+                     "cold segment %016llx is damaged in %u places and still has live records, "
+                     "which cannot be read; all others were saved",
+                     (unsigned long long)id, damages);
+    }
+}
+
+static void damage_note(struct compaction *compaction)
+{
+    struct tiers *tiers = compaction->mover->tiers;
+    engine_count(&tiers->counters.checksum_errors, 1);
+    if (compaction->damages++ == 0) {
+        engine_event(tiers, TIERS_EVENT_ERROR, "segment_damaged", "%s",
+                     cold_error_text(tiers->cold));
+    }
+}
+
+/* Fills one batch. 0; TIERS_NOT_FOUND: the segment is at its end. */
+static int batch_fill(struct compaction *compaction)
+{
+    uint64_t scan_begin = cold_scan_bytes_read(compaction->scan);
+    int error = 0;
+    while (error == 0 && !batch_full(compaction, scan_begin)) {
+        struct cold_item item;
+        error = cold_scan_next(compaction->scan, &item);
+        if (error == TIERS_CORRUPT) {
+            damage_note(compaction);
+            error = 0;
+        } else if (error == 0) {
+            error = item_visit(compaction, &item);
+        }
+    }
     return error;
+}
+
+static void compaction_step(struct mover *mover)
+{
+    struct compaction *compaction = mover->compaction;
+    uint64_t id = cold_scan_segment(compaction->scan);
+    int error = batch_fill(compaction);
+    uint64_t scanned = cold_scan_bytes_read(compaction->scan);
+    rate_pay(&mover->compact_rate, scanned - compaction->scanned + compaction->bytes);
+    compaction->scanned = scanned;
+    /* Whatever stopped the scan: what it found is saved. */
+    int finished = compaction->reported ? error : batch_finish(compaction);
+    if (compaction->reported) {
+        cold_compact_close(mover);
+    } else if (error == TIERS_NOT_FOUND && finished == 0) {
+        compaction_end(mover);
+    } else if (error) {
+        cold_compact_close(mover);
+        segment_failed(mover, id, error);
+    }
 }
 
 static void segment_compact(struct mover *mover, const struct warm_segment *segment)
 {
     bool dropped = false;
-    if (segment->live_bytes > 0 && segment_empty(mover, segment->id) != 0) {
+    if (segment->live_bytes > 0) {
+        if (compaction_begin(mover, segment->id)) {
+            compaction_step(mover);
+        }
         return;
     }
     int error = segment_drop(mover, segment->id, &dropped);
     if (error) {
-        mover_warm_failed(mover, error, "a compacted segment could not be removed from the index");
-    } else if (!dropped) {
-        mover->compact_skip = segment->id;
-        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_kept",
-                     "cold segment %016llx still has live bytes after compaction",
-                     (unsigned long long)segment->id);
+        mover_warm_failed(mover, error, "an empty segment could not be removed from the index");
+    } else if (dropped) {
+        mover_trouble_forget(mover, segment->id);
     }
 }
 
-static bool segment_active(const void *context, uint64_t id)
+struct choice {
+    const struct mover *mover;
+    uint64_t now_ms;
+};
+
+static bool segment_excluded(const void *context, uint64_t id)
 {
-    return cold_segment_active(context, id);
+    const struct choice *choice = context;
+    return cold_segment_active(choice->mover->tiers->cold, id) ||
+           mover_trouble_waits(choice->mover, id, choice->now_ms);
+}
+
+/* A segment in trouble whose time has come goes first, however much of it is alive. */
+static size_t segment_choose(struct mover *mover, const struct warm_segment *segments, size_t n,
+                             uint64_t now_ms)
+{
+    struct choice choice = {.mover = mover, .now_ms = now_ms};
+    uint64_t id;
+    while ((id = mover_trouble_due(mover, now_ms)) != 0) {
+        for (size_t i = 0; i < n; i++) {
+            if (segments[i].id == id && !cold_segment_active(mover->tiers->cold, id)) {
+                return i;
+            }
+        }
+        mover_trouble_forget(mover, id);
+    }
+    return cold_compact_choose(segments, n, segment_excluded, &choice);
 }
 
 bool cold_compact_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
     uint64_t now_ms = engine_now_ms(tiers);
-    if (now_ms < mover->cold_retry_ms || now_ms < mover->compact_check_ms ||
-        atomic_load(&tiers->exports) > 0) {
+    if (now_ms < mover->cold_retry_ms || atomic_load(&tiers->exports) > 0 ||
+        rate_wait_ms(&mover->compact_rate, now_ms) > 0 ||
+        rate_wait_ms(&mover->write_rate, now_ms) > 0) {
+        return false;
+    }
+    if (mover->compaction != NULL) {
+        compaction_step(mover);
+        return true;
+    }
+    if (now_ms < mover->compact_check_ms) {
         return false;
     }
     struct warm_segment *segments = NULL;
@@ -305,8 +431,7 @@ bool cold_compact_step(struct mover *mover)
         mover_warm_failed(mover, error, "the cold segments could not be listed");
         return false;
     }
-    size_t chosen =
-        cold_compact_choose(segments, n, mover->compact_skip, segment_active, tiers->cold);
+    size_t chosen = segment_choose(mover, segments, n, now_ms);
     if (chosen < n) {
         segment_compact(mover, &segments[chosen]);
     } else {

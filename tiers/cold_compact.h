@@ -4,14 +4,17 @@
 
 #include "mover.h"
 
-/* Mover thread. Deletes a segment without live records, or rewrites one that is more dead than
- * alive and deletes it; flushes that become due meanwhile go between its batches. True if it did
- * anything that makes another look worthwhile. */
+/* Mover thread. Deletes a segment without live records, or begins to rewrite one that is more dead
+ * than alive or in trouble, or goes on with that by one batch; all within the bandwidth limits.
+ * True if it did anything that makes another look worthwhile. */
 bool cold_compact_step(struct mover *mover);
 
+/* Gives up the compaction under way, which loses nothing. */
+void cold_compact_close(struct mover *mover);
+
 /* Pure: which of `segments` to compact next, the one with the least share of live bytes among those
- * that are less than half alive, `skip` and the active one left out; n: none. */
-size_t cold_compact_choose(const struct warm_segment *segments, size_t n, uint64_t skip,
-                           bool (*active)(const void *context, uint64_t id), const void *context);
+ * that are less than half alive and not excluded; n: none. */
+size_t cold_compact_choose(const struct warm_segment *segments, size_t n,
+                           bool (*excluded)(const void *context, uint64_t id), const void *context);
 
 #endif

@@ -406,6 +406,25 @@ bool cold_files_delete(struct cold_files *files, uint64_t id)
     return true;
 }
 
+bool cold_files_deleted(struct cold_files *files, const struct cold_file *file)
+{
+    pthread_mutex_lock(&files->lock);
+    bool deleted = file->deleted;
+    pthread_mutex_unlock(&files->lock);
+    return deleted;
+}
+
+uint64_t cold_files_after(struct cold_files *files, uint64_t id, uint64_t but)
+{
+    uint64_t found = 0;
+    pthread_mutex_lock(&files->lock);
+    for (size_t i = items_find(files, id + 1); i < files->n && found == 0; i++)
+        if (files->items[i]->bytes > 0 && files->items[i]->id != but)
+            found = files->items[i]->id;
+    pthread_mutex_unlock(&files->lock);
+    return found;
+}
+
 void cold_files_cut(struct cold_files *files, const struct cold_file *file)
 {
     char name[COLD_NAME_BYTES];

@@ -61,6 +61,10 @@ int cold_files_create(struct cold_files *files, uint64_t id, struct cold_file **
 void cold_files_publish(struct cold_files *files, struct cold_file *file, uint64_t bytes);
 /* Mover. Takes the segment out of the registry and unlinks its file. False: not there. */
 bool cold_files_delete(struct cold_files *files, uint64_t id);
+/* Mover. Whether the segment of an acquired file was deleted meanwhile. */
+bool cold_files_deleted(struct cold_files *files, const struct cold_file *file);
+/* Mover. The least id above `id` whose segment has a durable size, `but` left out; 0: none. */
+uint64_t cold_files_after(struct cold_files *files, uint64_t id, uint64_t but);
 /* Mover. Undoes what was written beyond the durable size. */
 void cold_files_cut(struct cold_files *files, const struct cold_file *file);
 

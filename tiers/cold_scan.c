@@ -1,12 +1,17 @@
-/* Scanning a whole segment, for compaction: see cold_segment_each in cold.h.
+/* Scanning a whole segment, for compaction and scrubbing: see cold_scan_open in cold.h.
  *
  * A window of the file is kept in memory and moves forward in reads of COLD_BUFFER_BYTES; it grows
  * only for a record that is larger. A record that begins with a zero magic is the padding at the
- * end of a sync: it must be zeros up to the next block. Anything else that is no intact record ends
- * the scan with TIERS_CORRUPT. The callback may append to the cold tier meanwhile: the writes of
- * the appends overlap with the scan. Mover thread.
+ * end of a sync: it must be zeros up to the next block. Anything else that is no intact record is
+ * damage, and so is a block that the disk cannot read. The scan then looks for the next place at
+ * which an intact record begins: behind the damaged one if its header still tells where that is,
+ * else at any multiple of COLD_RECORD_ALIGN, where the checksum tells a record from other bytes.
+ *
+ * The caller may append to the cold tier meanwhile: its writes overlap with the scan. Mover thread.
  */
 #include "cold_internal.h"
+
+#include "little_endian.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,104 +19,148 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct window {
+/* With more unreadable blocks than this the disk is taken to be gone. */
+#define UNREADABLE_BLOCKS_MAX 256
+
+struct cold_scan {
     struct cold *cold;
     struct cold_file *file;
     uint64_t file_bytes;
-    unsigned char *bytes; /* Aligned to blocks */
+    unsigned char *bytes; /* The window; aligned to blocks */
     size_t capacity;
     uint64_t offset; /* Of bytes[0] in the file; a multiple of blocks */
     size_t length;
+    uint64_t position;    /* Of the next record */
+    uint64_t resume;      /* After damage: the earliest place of the next record; else 0 */
+    uint64_t resume_hint; /* The likely one, or 0 */
+    unsigned unreadable;  /* Blocks */
+    bool cut;             /* The file is shorter than it should be, and nobody was told yet */
+    uint64_t bytes_read;
 };
 
-static int corrupt(const struct window *window, uint64_t offset, const char *what)
+/* ---------------------------------------------------------------------------------- the window */
+
+static int corrupt(const struct cold_scan *scan, uint64_t offset, const char *what)
 {
-    return cold_fail(window->cold, TIERS_CORRUPT,
+    return cold_fail(scan->cold, TIERS_CORRUPT,
                      "cold segment %016" PRIx64 " in %s is damaged at offset %" PRIu64 ": %s",
-                     window->file->id, window->cold->files.directory, offset, what);
+                     scan->file->id, scan->cold->files.directory, offset, what);
 }
 
-/* Reads the blocks up to `end` (at most the capacity) that follow what the window holds. */
-static int window_read(struct window *window, uint64_t end)
+/* Reads the blocks up to `end` (at most the capacity) that follow what the window holds. On failure
+ * the window holds what could be read. */
+static int window_read(struct cold_scan *scan, uint64_t end)
 {
-    struct cold *cold = window->cold;
-    for (unsigned tries = 0; window->offset + window->length < end; tries++) {
-        uint64_t from = window->offset + window->length;
+    struct cold *cold = scan->cold;
+    for (unsigned tries = 0; scan->offset + scan->length < end; tries++) {
+        uint64_t from = scan->offset + scan->length;
         cold->run_op = (struct uring_op){
             .kind = URING_READ,
-            .fd = window->file->fd,
-            .buffer = window->bytes + window->length,
+            .fd = scan->file->fd,
+            .buffer = scan->bytes + scan->length,
             .length = (uint32_t)(end - from),
             .offset = from,
         };
         int result = uring_run(cold->ring, &cold->run_op);
         if (cold->run_op.under_way) {
             cold->stopped = true;
-            window->bytes = NULL; /* The kernel may still write to it */
-            return cold_fail(cold, TIERS_IO, "io_uring failed: %s", strerror(-result));
+            scan->bytes = NULL; /* The kernel may still write to it */
+            return cold_fail(cold, TIERS_STOPPED, "io_uring failed: %s", strerror(-result));
         }
-        if (result == 0)
-            return corrupt(window, from, "the file ends there");
+        if (result == 0) {
+            scan->file_bytes = from;
+            scan->cut = true;
+            return corrupt(scan, from, "the file ends there");
+        }
         if (result > 0) {
             size_t progress =
                 from + (size_t)result < end ? cold_align_down((uint64_t)result) : (size_t)result;
-            window->length += progress;
+            scan->length += progress;
+            scan->bytes_read += progress;
             if (progress > 0)
                 tries = 0;
         } else if (result == -EINVAL) {
-            cold_files_refuse_direct(&cold->files, window->file->fd);
+            cold_files_refuse_direct(&cold->files, scan->file->fd);
         }
         bool again = result >= 0 || result == -EINVAL || result == -EAGAIN || result == -EINTR;
         if (!again || tries == COLD_TRIES_MAX)
-            return cold_fail(cold, result < 0 ? uring_status(result) : TIERS_IO,
-                             "cannot read cold segment %016" PRIx64 " in %s: %s", window->file->id,
-                             cold->files.directory, strerror(result < 0 ? -result : EIO));
+            return cold_fail(
+                cold, result < 0 ? uring_status(result) : TIERS_IO,
+                "cannot read cold segment %016" PRIx64 " in %s at offset %" PRIu64 ": %s",
+                scan->file->id, cold->files.directory, from, strerror(result < 0 ? -result : EIO));
     }
     return 0;
 }
 
-static int window_grow(struct window *window, size_t capacity)
+/* A large read failed: reads as many single blocks up to `end` as can be read. The one that cannot
+ * is damage like any other. */
+static int window_read_blocks(struct cold_scan *scan, uint64_t end)
+{
+    int status = 0;
+    while (status == 0 && scan->offset + scan->length < end)
+        status = window_read(scan, scan->offset + scan->length + COLD_BLOCK_BYTES);
+    if (status != TIERS_IO || ++scan->unreadable > UNREADABLE_BLOCKS_MAX)
+        return status;
+    scan->resume = scan->offset + scan->length + COLD_BLOCK_BYTES;
+    return corrupt(scan, scan->offset + scan->length, "the disk cannot read it");
+}
+
+static int window_grow(struct cold_scan *scan, size_t capacity)
 {
     unsigned char *bytes = aligned_alloc(COLD_BLOCK_BYTES, capacity);
     if (bytes == NULL)
-        return cold_fail(window->cold, TIERS_NO_MEMORY, "out of memory to scan a cold segment");
-    if (window->length > 0)
-        memcpy(bytes, window->bytes, window->length);
-    free(window->bytes);
-    window->bytes = bytes;
-    window->capacity = capacity;
+        return cold_fail(scan->cold, TIERS_NO_MEMORY, "out of memory to scan a cold segment");
+    if (scan->length > 0)
+        memcpy(bytes, scan->bytes, scan->length);
+    free(scan->bytes);
+    scan->bytes = bytes;
+    scan->capacity = capacity;
     return 0;
+}
+
+/* Makes the window begin with the block of `position`, keeping what it has of that. */
+static void window_move(struct cold_scan *scan, uint64_t position)
+{
+    uint64_t from = cold_align_down(position);
+    if (from < scan->offset || from > scan->offset + scan->length) {
+        scan->length = 0;
+    } else {
+        size_t skip = (size_t)(from - scan->offset);
+        memmove(scan->bytes, scan->bytes + skip, scan->length - skip);
+        scan->length -= skip;
+    }
+    scan->offset = from;
 }
 
 /* Makes the window hold `need` bytes from `position` on, and returns where they are. */
-static int window_hold(struct window *window, uint64_t position, size_t need,
+static int window_hold(struct cold_scan *scan, uint64_t position, size_t need,
                        const unsigned char **ret_bytes)
 {
-    if (position + need > window->file_bytes)
-        return corrupt(window, position, "a record goes beyond the end");
-    if (position + need > window->offset + window->length) {
-        size_t skip = (size_t)(cold_align_down(position) - window->offset);
-        assert(skip <= window->length);
-        memmove(window->bytes, window->bytes + skip, window->length - skip);
-        window->offset += skip;
-        window->length -= skip;
-
-        uint64_t end = cold_align_up(position + need);
+    if (position + need > scan->file_bytes)
+        return corrupt(scan, position, "a record goes beyond the end");
+    if (position < scan->offset || position + need > scan->offset + scan->length) {
+        window_move(scan, position);
+        uint64_t need_end = cold_align_up(position + need);
         int status = 0;
-        if (end - window->offset > window->capacity)
-            status = window_grow(window, (size_t)(end - window->offset));
+        if (need_end - scan->offset > scan->capacity)
+            status = window_grow(scan, (size_t)(need_end - scan->offset));
         if (status != 0)
             return status;
-        end = window->offset + window->capacity;
-        if (end > window->file_bytes)
-            end = cold_align_up(window->file_bytes);
-        status = window_read(window, end);
-        if (status != 0)
+        uint64_t end = scan->offset + scan->capacity;
+        if (end > scan->file_bytes)
+            end = cold_align_up(scan->file_bytes);
+        status = window_read(scan, end);
+        if (status == TIERS_IO)
+            status = window_read_blocks(scan, need_end);
+        if (status == TIERS_STOPPED ||
+            (status != 0 && position + need > scan->offset + scan->length))
             return status;
     }
-    *ret_bytes = window->bytes + (position - window->offset);
+    *ret_bytes = scan->bytes + (position - scan->offset);
     return 0;
 }
+
+/* ------------------------------------------------------------------------------------- records */
 
 static bool zeros(const unsigned char *bytes, size_t n_bytes)
 {
@@ -121,90 +170,192 @@ static bool zeros(const unsigned char *bytes, size_t n_bytes)
     return true;
 }
 
-/* If padding begins at `position`, moves it to the next block. */
-static int padding_skip(struct window *window, uint64_t *position, bool *ret_skipped)
+/* If padding begins at `*position`, moves it to the next block. */
+static int padding_skip(struct cold_scan *scan, uint64_t *position)
 {
     const unsigned char *bytes = NULL;
-    int status = window_hold(window, *position, COLD_RECORD_ALIGN, &bytes);
+    int status = window_hold(scan, *position, COLD_RECORD_ALIGN, &bytes);
+    if (status != 0 || !zeros(bytes, 4))
+        return status;
+    uint64_t end = cold_align_up(*position);
+    status = window_hold(scan, *position, (size_t)(end - *position), &bytes);
     if (status != 0)
         return status;
-    bool skip = zeros(bytes, 4);
-    if (skip) {
-        uint64_t end = cold_align_up(*position);
-        status = window_hold(window, *position, (size_t)(end - *position), &bytes);
-        if (status != 0)
-            return status;
-        if (end == *position || !zeros(bytes, (size_t)(end - *position)))
-            return corrupt(window, *position, "zeros where a record should be");
-        *position = end;
-    }
-    *ret_skipped = skip;
+    if (end == *position || !zeros(bytes, (size_t)(end - *position)))
+        return corrupt(scan, *position, "zeros where a record should be");
+    *position = end;
     return 0;
 }
 
-static int record_next(struct window *window, uint64_t *position, struct cold_item *ret_item)
+/* Reads the record at `position`. If only its bytes are damaged, *ret_end (0 before) says where its
+ * header says that it ends. */
+static int record_read(struct cold_scan *scan, uint64_t position, struct cold_item *ret_item,
+                       uint64_t *ret_end)
 {
     const unsigned char *bytes = NULL;
     size_t n_bytes = 0;
-    int status = window_hold(window, *position, COLD_RECORD_HEADER_BYTES, &bytes);
+    int status = window_hold(scan, position, COLD_RECORD_HEADER_BYTES, &bytes);
     if (status != 0)
         return status;
     if (cold_record_size(bytes, &n_bytes) != 0)
-        return corrupt(window, *position, "no record header");
-    status = window_hold(window, *position, n_bytes, &bytes);
+        return corrupt(scan, position, "no record header");
+    *ret_end = position + n_bytes;
+    status = window_hold(scan, position, n_bytes, &bytes);
     if (status != 0)
         return status;
-    status = cold_record_decode(window->cold->codec, bytes, n_bytes, ret_item);
+    status = cold_record_decode(scan->cold->codec, bytes, n_bytes, ret_item);
     if (status == TIERS_CORRUPT)
-        return corrupt(window, *position, "the record's checksum is wrong");
+        return corrupt(scan, position, "the record's checksum is wrong");
     if (status != 0)
-        return cold_fail(window->cold, status, "out of memory to scan a cold segment");
+        return cold_fail(scan->cold, status, "out of memory to scan a cold segment");
     ret_item->location = (struct cold_location){
-        .segment = window->file->id, .offset = *position, .bytes = (uint32_t)n_bytes};
-    *position += n_bytes;
+        .segment = scan->file->id, .offset = position, .bytes = (uint32_t)n_bytes};
     return 0;
 }
 
-static int header_check(struct window *window)
+/* Whether the segment goes on at `position`: with a record, or with padding and then one, or with
+ * its end. Moves *position behind the padding. Text of failures is of no interest. */
+static bool continues_at(struct cold_scan *scan, uint64_t *position)
 {
-    const unsigned char *bytes = NULL;
-    int status = window_hold(window, 0, COLD_BLOCK_BYTES, &bytes);
-    if (status != 0)
-        return status;
-    status = cold_header_check(window->file->id, bytes);
-    if (status == TIERS_VERSION)
-        return cold_fail(window->cold, status,
-                         "cold segment %016" PRIx64 " in %s has an unknown format version",
-                         window->file->id, window->cold->files.directory);
-    return status == 0 ? 0 : corrupt(window, 0, "no segment header");
+    struct cold_item item;
+    uint64_t end = 0;
+    if (*position < scan->file_bytes && padding_skip(scan, position) != 0)
+        return false;
+    return *position == scan->file_bytes ||
+           (*position < scan->file_bytes && record_read(scan, *position, &item, &end) == 0);
 }
 
-int cold_segment_each(struct cold *cold, uint64_t id,
-                      int (*each)(void *context, const struct cold_item *item), void *context)
+/* Looks for an intact record from scan->resume on, and makes that the position; the end of the file
+ * if there is none. */
+static int resume(struct cold_scan *scan)
 {
+    uint64_t from = scan->resume;
+    uint64_t at = scan->resume_hint;
+    if (at != 0 && continues_at(scan, &at)) {
+        scan->resume = 0;
+        scan->position = at;
+        return 0;
+    }
+    at = from;
+    while (at + COLD_RECORD_HEADER_BYTES <= scan->file_bytes) {
+        const unsigned char *bytes = NULL;
+        struct cold_item item;
+        uint64_t end = 0;
+        scan->resume = 0;
+        int status = window_hold(scan, at, COLD_RECORD_HEADER_BYTES, &bytes);
+        if (status == 0 && little_endian_get(bytes, 4) == COLD_RECORD_MAGIC)
+            status = record_read(scan, at, &item, &end);
+        else if (status == 0)
+            status = TIERS_NOT_FOUND;
+        if (status == 0)
+            break;
+        if (status != TIERS_NOT_FOUND && status != TIERS_CORRUPT)
+            return status;
+        /* An unreadable block is skipped as a whole. */
+        at = scan->resume > at ? scan->resume : at + COLD_RECORD_ALIGN;
+    }
+    scan->resume = 0;
+    scan->position = at + COLD_RECORD_HEADER_BYTES <= scan->file_bytes ? at : scan->file_bytes;
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------- the interface */
+
+static int header_check(struct cold_scan *scan)
+{
+    const unsigned char *bytes = NULL;
+    int status = window_hold(scan, 0, COLD_BLOCK_BYTES, &bytes);
+    if (status != 0)
+        return status;
+    status = cold_header_check(scan->file->id, bytes);
+    if (status == TIERS_VERSION)
+        return cold_fail(scan->cold, status,
+                         "cold segment %016" PRIx64 " in %s has an unknown format version",
+                         scan->file->id, scan->cold->files.directory);
+    return status == 0 ? 0 : corrupt(scan, 0, "no segment header");
+}
+
+int cold_scan_open(struct cold *cold, uint64_t id, struct cold_scan **ret_scan)
+{
+    if (cold->stopped)
+        return TIERS_STOPPED;
     if (cold_segment_active(cold, id))
         return TIERS_INVALID;
-    struct window window = {.cold = cold};
-    int status = cold_files_acquire(&cold->files, id, &window.file, &window.file_bytes);
-    if (status != 0)
+    struct cold_scan *scan = calloc(1, sizeof *scan);
+    if (scan == NULL)
+        return cold_fail(cold, TIERS_NO_MEMORY, "out of memory to scan a cold segment");
+    scan->cold = cold;
+    int status = cold_files_acquire(&cold->files, id, &scan->file, &scan->file_bytes);
+    if (status != 0) {
+        free(scan);
         return cold_fail(cold, status, "cannot open cold segment %016" PRIx64 " in %s", id,
                          cold->files.directory);
-    status = window_grow(&window, COLD_BUFFER_BYTES);
-    if (status == 0)
-        status = header_check(&window);
-
-    uint64_t position = COLD_BLOCK_BYTES;
-    while (status == 0 && position < window.file_bytes) {
-        bool skipped = false;
-        status = padding_skip(&window, &position, &skipped);
-        if (status != 0 || skipped)
-            continue;
-        struct cold_item item;
-        status = record_next(&window, &position, &item);
-        if (status == 0)
-            status = each(context, &item);
     }
-    free(window.bytes);
-    cold_files_release(&cold->files, window.file);
+    status = window_grow(scan, COLD_BUFFER_BYTES);
+    if (status != 0) {
+        cold_scan_close(scan);
+        return status;
+    }
+    *ret_scan = scan;
+    return 0;
+}
+
+void cold_scan_close(struct cold_scan *scan)
+{
+    if (scan == NULL)
+        return;
+    cold_files_release(&scan->cold->files, scan->file);
+    free(scan->bytes);
+    free(scan);
+}
+
+uint64_t cold_scan_segment(const struct cold_scan *scan)
+{
+    return scan->file->id;
+}
+
+uint64_t cold_scan_bytes_read(const struct cold_scan *scan)
+{
+    return scan->bytes_read;
+}
+
+/* Where the next call goes on after damage at the position. */
+static void damage_note(struct cold_scan *scan, uint64_t end)
+{
+    scan->resume_hint = end;
+    if (scan->resume <= scan->position)
+        scan->resume = scan->position + COLD_RECORD_ALIGN;
+}
+
+int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item)
+{
+    if (scan->cold->stopped || scan->bytes == NULL)
+        return TIERS_STOPPED;
+    if (cold_files_deleted(&scan->cold->files, scan->file))
+        return TIERS_STALE;
+    uint64_t end = 0;
+    int status = 0;
+    if (scan->resume != 0)
+        status = resume(scan);
+    if (status == 0 && scan->position == 0) {
+        status = header_check(scan);
+        scan->position = COLD_BLOCK_BYTES;
+        end = COLD_BLOCK_BYTES;
+    }
+    if (status == 0 && scan->position < scan->file_bytes)
+        status = padding_skip(scan, &scan->position);
+    if (status == 0 && scan->position >= scan->file_bytes) {
+        status =
+            scan->cut ? corrupt(scan, scan->file_bytes, "the file ends there") : TIERS_NOT_FOUND;
+        scan->cut = false;
+        return status;
+    }
+    if (status == 0)
+        status = record_read(scan, scan->position, ret_item, &end);
+    if (status == 0)
+        scan->position = end;
+    else if (status == TIERS_CORRUPT)
+        damage_note(scan, end);
+    scan->cut = scan->cut && status != TIERS_CORRUPT;
     return status;
 }

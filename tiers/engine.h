@@ -42,6 +42,10 @@ struct observer;
     X(promoted_hot_keys)                                                                           \
     X(compacted_segments)                                                                          \
     X(compacted_bytes)                                                                             \
+    X(cold_written_bytes)                                                                          \
+    X(scrubbed_segments)                                                                           \
+    X(scrubbed_bytes)                                                                              \
+    X(scrub_damages)                                                                               \
     X(checksum_errors)
 
 struct engine_counters {

@@ -17,9 +17,9 @@
 /* The longest sleep: whatever is urgent wakes the mover. */
 #define SLEEP_MS_MAX 1000
 
-/* How many chunks may be demoted before a flush / a compaction gets its turn. */
+/* How many chunks may be demoted before a flush / a batch of compaction gets its turn. */
 #define CHUNKS_PER_FLUSH      4
-#define CHUNKS_PER_COMPACTION 16
+#define CHUNKS_PER_COMPACTION 2
 
 int mover_open(struct tiers *tiers, struct mover **ret_mover)
 {
@@ -40,6 +40,10 @@ int mover_open(struct tiers *tiers, struct mover **ret_mover)
     pthread_mutex_init(&mover->mutex, NULL);
     mover->tiers = tiers;
     mover->flushed_ms = engine_now_ms(tiers);
+    rate_init(&mover->write_rate, tiers->options.cold_write_bytes_per_second_max,
+              mover->flushed_ms);
+    rate_init(&mover->compact_rate, tiers->options.compact_bytes_per_second_max, mover->flushed_ms);
+    mover_scrub_open(mover);
     *ret_mover = mover;
     return 0;
 }
@@ -56,6 +60,8 @@ void mover_close(struct mover *mover)
     for (size_t i = 0; i < mover->n_offers; i++) {
         tiers_record_release(mover->offers[i].record);
     }
+    cold_compact_close(mover);
+    mover_scrub_close(mover);
     warm_read_close(mover->read);
     pthread_cond_destroy(&mover->cond);
     pthread_mutex_destroy(&mover->mutex);
@@ -147,6 +153,7 @@ static void damage_tell(struct mover *mover)
                      "%llu reads met damaged records, first in segment %016llx at offset %llu",
                      (unsigned long long)damaged, (unsigned long long)location.segment,
                      (unsigned long long)location.offset);
+        mover_trouble_note(mover, location.segment, false);
     }
 }
 
@@ -234,15 +241,6 @@ static bool flush_step(struct mover *mover)
     return true;
 }
 
-bool mover_breathe(struct mover *mover)
-{
-    flush_step(mover);
-    pthread_mutex_lock(&mover->mutex);
-    bool stop = mover->stop;
-    pthread_mutex_unlock(&mover->mutex);
-    return stop || atomic_load(&mover->tiers->stopped) != 0;
-}
-
 bool mover_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
@@ -258,7 +256,7 @@ bool mover_step(struct mover *mover)
             return true;
         }
     }
-    if (mover_demote_due(mover)) {
+    if (mover_demote_due(mover) && mover_cold_may_demote(mover)) {
         mover_demote_chunk(mover);
         mover->chunks_since_flush++;
         mover->chunks_since_compaction++;
@@ -271,15 +269,24 @@ bool mover_step(struct mover *mover)
     if (cold_compact_step(mover)) {
         return true;
     }
-    return flushed && mover_flush_due(mover);
+    return mover_scrub_step(mover) || (flushed && mover_flush_due(mover));
 }
 
 /* Until when the mover may sleep if nobody wakes it. */
-static uint64_t sleep_ms(const struct mover *mover)
+static uint64_t sleep_ms(struct mover *mover)
 {
+    uint64_t now_ms = engine_now_ms(mover->tiers);
     uint64_t ms = mover->tiers->options.flush_interval_ms / 4;
     if (ms > SLEEP_MS_MAX) {
-        return SLEEP_MS_MAX;
+        ms = SLEEP_MS_MAX;
+    }
+    /* Work that was stopped by its limit goes on as soon as that allows it. */
+    struct rate *const rates[] = {&mover->write_rate, &mover->compact_rate, &mover->scrub.rate};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        uint64_t wait_ms = rate_wait_ms(rates[i], now_ms);
+        if (wait_ms > 0 && wait_ms < ms) {
+            ms = wait_ms;
+        }
     }
     return ms > 0 ? ms : 1;
 }

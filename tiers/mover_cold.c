@@ -12,6 +12,9 @@
 
 #define RETRY_MS 2000
 
+/* Over its budget by more than this part of it, the warm tier is emptied as fast as can be. */
+#define HURRY_SHARE 8
+
 static void pending_add(struct mover *mover, const struct cold_known *segment)
 {
     for (size_t i = 0; i < mover->n_pending; i++) {
@@ -29,10 +32,28 @@ static void pending_add(struct mover *mover, const struct cold_known *segment)
     mover->pending[mover->n_pending++] = *segment;
 }
 
+bool mover_cold_may_demote(struct mover *mover)
+{
+    struct warm_usage usage;
+    uint64_t budget = mover_warm_budget(mover);
+    warm_usage(mover->tiers->warm, &usage);
+    return usage.used_bytes > budget + budget / HURRY_SHARE ||
+           rate_wait_ms(&mover->write_rate, engine_now_ms(mover->tiers)) == 0;
+}
+
+static void appends_pay(struct mover *mover)
+{
+    uint64_t appended = cold_appended_bytes(mover->tiers->cold);
+    rate_pay(&mover->write_rate, appended - mover->appended_seen);
+    engine_count(&mover->tiers->counters.cold_written_bytes, appended - mover->appended_seen);
+    mover->appended_seen = appended;
+}
+
 int mover_cold_sync(struct mover *mover)
 {
     struct cold_known touched[COLD_TOUCHED_MAX];
     size_t n = COLD_TOUCHED_MAX;
+    appends_pay(mover);
     int error = cold_sync(mover->tiers->cold, touched, &n);
     if (error) {
         return error;

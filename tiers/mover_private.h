@@ -1,15 +1,17 @@
 /* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
- * mover_demote.c, mover_promote.c and cold_compact.c. All of it belongs to the mover thread but for
- * what the mutex guards. */
+ * mover_demote.c, mover_promote.c, mover_cold.c, mover_scrub.c, mover_trouble.c and cold_compact.c.
+ * All of it belongs to the mover thread but for what the mutex guards. */
 #ifndef TIERS_MOVER_PRIVATE_H
 #define TIERS_MOVER_PRIVATE_H
 
 #include "controller.h"
 #include "mover.h"
+#include "rate.h"
 
 #define MOVER_OFFERS_MAX      1024
 #define MOVER_OFFER_BYTES_MAX (8u << 20)
 #define MOVER_PENDING_MAX     (2 * COLD_TOUCHED_MAX)
+#define MOVER_TROUBLES_MAX    64
 
 /* Items handled in one transaction of demotion or compaction. */
 #define MOVER_BATCH_ITEMS_MAX 16384
@@ -30,6 +32,24 @@ struct mover_demotion {
     struct controller_histogram histogram;
     struct controller_decision decision; /* The last */
 };
+
+/* A damaged segment. */
+struct mover_trouble {
+    uint64_t segment;
+    uint64_t retry_ms;
+    uint64_t wait_ms; /* Before the last try; 0: it was never tried */
+};
+
+struct mover_scrub {
+    struct rate rate;
+    struct cold_scan *scan; /* NULL: between two segments */
+    uint64_t segment;       /* The last one that was begun */
+    uint64_t first;         /* The pass began behind this one */
+    bool wrapped;           /* It has come to the end and begun again at the start */
+    uint64_t pass_ms;       /* When the pass begins or began */
+};
+
+struct compaction;
 
 struct mover {
     struct tiers *tiers;
@@ -63,15 +83,19 @@ struct mover {
     struct mover_demotion demotion;
     uint64_t reads_seen; /* Totals at the last look, for the controller's recent shares */
     uint64_t reads_cold_seen;
-    uint64_t compact_skip;     /* A segment that could not be compacted; 0: none */
+    struct rate write_rate;        /* Appends of demotion and compaction */
+    uint64_t appended_seen;        /* Bytes that were paid for */
+    struct rate compact_rate;      /* Reads and writes of compaction */
+    struct compaction *compaction; /* Under way, or NULL */
+    struct mover_trouble troubles[MOVER_TROUBLES_MAX];
+    size_t n_troubles;
+    struct mover_scrub scrub;
     uint64_t compact_check_ms; /* Nothing to compact was found: no look before this time */
 };
 
 /* mover_flush.c. `force`: also what is not due, even after a recent failure. */
 int mover_flush_run(struct mover *mover, bool force);
 bool mover_flush_due(struct mover *mover);
-/* Between the batches of long work: flushes if due. True if the work should stop. */
-bool mover_breathe(struct mover *mover);
 
 /* mover_demote.c */
 bool mover_demote_due(struct mover *mover);
@@ -84,6 +108,9 @@ void mover_promote_batch(struct mover *mover);
 
 /* mover_cold.c: writing to the cold tier, for demotion and compaction alike. */
 
+/* Whether demotion may write now, by the limit on bandwidth. While the warm tier is far over its
+ * budget there is none. */
+bool mover_cold_may_demote(struct mover *mover);
 /* Makes what was appended durable and remembers the segments that grew. */
 int mover_cold_sync(struct mover *mover);
 /* Puts the rows of those segments / forgets them once they are committed. */
@@ -93,5 +120,21 @@ void mover_cold_rows_done(struct mover *mover);
 void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync);
 /* A warm transaction of background work failed. */
 void mover_warm_failed(struct mover *mover, int error, const char *what);
+
+/* mover_trouble.c: damaged segments. */
+
+/* Damage was met in the segment; `tried`: and what could be saved was saved. */
+void mover_trouble_note(struct mover *mover, uint64_t segment, bool tried);
+void mover_trouble_forget(struct mover *mover, uint64_t segment);
+/* True while it is too early to try the segment again. */
+bool mover_trouble_waits(const struct mover *mover, uint64_t segment, uint64_t now_ms);
+/* A segment that is to be tried now; 0: none. */
+uint64_t mover_trouble_due(const struct mover *mover, uint64_t now_ms);
+
+/* mover_scrub.c */
+void mover_scrub_open(struct mover *mover);
+void mover_scrub_close(struct mover *mover);
+/* Verifies one more piece, if it is time to. True if it did. */
+bool mover_scrub_step(struct mover *mover);
 
 #endif

@@ -114,6 +114,13 @@ struct tiers_options {
                          * whichever the curves (tiers_curve) show to be the best */
     bool curve_off;     /* Sample nothing: no curves, and no policy "auto" */
 
+    /* Limits on background work at the cold disk, in bytes per second; 0: none. Demotion and
+     * compaction together; it does not hold while the warm tier is over its budget by an eighth. */
+    uint64_t cold_write_bytes_per_second_max;
+    uint64_t compact_bytes_per_second_max; /* Compaction's reads and writes */
+    uint64_t scrub_bytes_per_second_max;
+    uint64_t scrub_interval_ms; /* All cold segments are verified once in this time; 0: never */
+
     /* All callbacks: from the mover thread (or tiers_open/tiers_close), must not block and must not
      * call back into the engine's applier functions. Any may be NULL. */
     void *context;
@@ -272,6 +279,10 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(promoted_hot_keys, counter, "Records brought into the hot tier by reads")                    \
     X(compacted_segments, counter, "Segments rewritten and deleted")                               \
     X(compacted_bytes, counter, "Bytes of live records rewritten by compaction")                   \
+    X(cold_written_bytes, counter, "Bytes of records appended to cold segments")                   \
+    X(scrubbed_segments, counter, "Cold segments that the scrubber found intact")                  \
+    X(scrubbed_bytes, counter, "Bytes of cold segments read by the scrubber")                      \
+    X(scrub_damages, counter, "Cold segments in which the scrubber found damage")                  \
     X(checksum_errors, counter, "Records that failed their checksum")
 
 struct tiers_stats {

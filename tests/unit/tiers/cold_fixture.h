@@ -15,6 +15,7 @@
 #include "lib/temp_folder.h"
 #include "uring.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -227,6 +228,79 @@ static inline void file_flip(const char *path, uint64_t offset, unsigned char bi
     byte ^= bits;
     assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
     close(fd);
+}
+
+/* ---- Scanning ---- */
+
+/* Calls `each` for the records of a segment until it answers something else than 0, or until
+ * anything else but records is met; 0: the end was reached. */
+static inline int segment_each(struct cold *cold, uint64_t id,
+                               int (*each)(void *context, const struct cold_item *item),
+                               void *context)
+{
+    struct cold_scan *scan = NULL;
+    int status = cold_scan_open(cold, id, &scan);
+    if (status != 0)
+        return status;
+    while (status == 0) {
+        struct cold_item item;
+        status = cold_scan_next(scan, &item);
+        if (status == 0)
+            status = each(context, &item);
+    }
+    cold_scan_close(scan);
+    return status == TIERS_NOT_FOUND ? 0 : status;
+}
+
+struct scan {
+    const struct sample *samples;
+    size_t next;
+    size_t wrong;
+    int stop_at; /* Answer 77 at this item; -1: never */
+};
+
+static inline int scan_item(void *context, const struct cold_item *item)
+{
+    struct scan *scan = context;
+    if (scan->stop_at == (int)scan->next)
+        return 77;
+    const struct sample *sample = &scan->samples[scan->next++];
+    if (!sample_equals(sample, item) || item->location.segment != sample->location.segment ||
+        item->location.offset != sample->location.offset ||
+        item->location.bytes != sample->location.bytes)
+        scan->wrong++;
+    return 0;
+}
+
+/* ---- Files ---- */
+
+static inline unsigned files_in(const char *folder)
+{
+    DIR *directory = opendir(folder);
+    assert_non_null(directory);
+    unsigned n = 0;
+    const struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL)
+        n += entry->d_name[0] != '.';
+    closedir(directory);
+    return n;
+}
+
+/* The files have the sizes that the index knows, and there are no others. */
+static inline void assert_known_sizes(const struct fixture *f)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < f->n_known; i++) {
+        struct stat status;
+        char path[1024];
+        segment_path(f, f->known[i].id, path);
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_size, f->known[i].bytes);
+        bytes += f->known[i].bytes;
+    }
+    assert_int_equal(files_in(f->folder), f->n_known);
+    assert_int_equal(cold_segments(f->cold), f->n_known);
+    assert_int_equal(cold_bytes(f->cold), bytes);
 }
 
 /* ---- Waiting for one read ---- */

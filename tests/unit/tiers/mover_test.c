@@ -374,9 +374,8 @@ static void the_deadest_sealed_segment_is_compacted_first(void **state)
         {.id = 3, .bytes = 100, .live_bytes = 10}, {.id = 4, .bytes = 100, .live_bytes = 0},
         {.id = 5, .bytes = 100, .live_bytes = 49},
     };
-    assert_int_equal(cold_compact_choose(segments, 5, 0, active_is, &active), 2);
-    assert_int_equal(cold_compact_choose(segments, 5, 3, active_is, &active), 1);
-    assert_int_equal(cold_compact_choose(segments, 1, 0, active_is, &active), 1);
+    assert_int_equal(cold_compact_choose(segments, 5, active_is, &active), 2);
+    assert_int_equal(cold_compact_choose(segments, 1, active_is, &active), 1);
 }
 
 int main(void)

@@ -1,0 +1,382 @@
+/* The mover's work at the cold disk, driven step by step with a clock of its own: limits on
+ * bandwidth hold, damaged segments lose only what is damaged, and the scrubber finds damage. */
+#include "engine_fixture.h"
+
+#include "cold_header.h"
+#include "mover_private.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define VALUE_BYTES 4000
+#define KEYS        1000
+#define STEPS_MAX   10000
+
+struct story {
+    struct fixture *f;
+    struct model *model;
+    unsigned damaged; /* Events */
+    unsigned kept;
+};
+
+static void event_count(void *context, enum tiers_event_level level, const char *event,
+                        const char *detail)
+{
+    struct story *story = context;
+    if (level == TIERS_EVENT_ERROR) {
+        print_message("event %s: %s\n", event, detail);
+    }
+    story->damaged += strcmp(event, "segment_damaged") == 0;
+    story->kept += strcmp(event, "segment_kept") == 0;
+}
+
+static uint64_t clock_read(void *context)
+{
+    const struct story *story = context;
+    return atomic_load(&story->f->clock_ms);
+}
+
+static int set_up(void **state)
+{
+    struct story *story = calloc(1, sizeof *story);
+    assert_non_null(story);
+    story->f = fixture_new();
+    story->f->options.context = story;
+    story->f->options.on_event = event_count;
+    story->f->options.on_durable = NULL;
+    story->f->options.on_ready = NULL;
+    story->f->options.on_failed = NULL;
+    story->f->options.now_ms = clock_read;
+    story->model = model_new(KEYS);
+    *state = story;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct story *story = *state;
+    model_free(story->model);
+    fixture_free(story->f);
+    free(story);
+    return 0;
+}
+
+static void steps(struct fixture *f)
+{
+    int i = 0;
+    while (i < STEPS_MAX && mover_step(f->tiers->mover)) {
+        i++;
+    }
+    assert_true(i < STEPS_MAX);
+}
+
+static void fill(struct story *story)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        model_put_group(story->f->tiers, story->model, i, VALUE_BYTES);
+        if (i % 50 == 49) {
+            assert_int_equal(tiers_flush(story->f->tiers), 0);
+        }
+    }
+}
+
+/* Two thirds of all keys vanish: every segment is more dead than alive. */
+static void delete_most(struct story *story)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        if (i % 3 != 0) {
+            model_delete_group(story->f->tiers, story->model, i);
+        }
+    }
+    assert_int_equal(tiers_flush(story->f->tiers), 0);
+}
+
+/* ---- Limits ---- */
+
+static void demotion_keeps_to_its_limit_unless_far_over_the_budget(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    const uint64_t limit = 50000;
+    f->options.cold_write_bytes_per_second_max = limit;
+    fixture_open(f, false);
+    fill(story);
+    /* Far over the budget there is no limit: the clock stands, and much is demoted. */
+    steps(f);
+    uint64_t hurried = fixture_stats(f).cold_written_bytes;
+    assert_true(hurried > 10 * limit);
+    assert_false(mover_demote_due(f->tiers->mover));
+    /* A little over it, the debt of the hurry is paid first. */
+    for (size_t i = 0; !mover_demote_due(f->tiers->mover); i++) {
+        assert_true(i < KEYS);
+        model_put_group(f->tiers, story->model, i, VALUE_BYTES);
+        assert_int_equal(tiers_flush(f->tiers), 0);
+    }
+    f->clock_ms += hurried * 1000 / limit - 2000;
+    steps(f);
+    assert_true(mover_demote_due(f->tiers->mover));
+    assert_int_equal(fixture_stats(f).cold_written_bytes, hurried);
+    f->clock_ms += 4000;
+    steps(f);
+    assert_false(mover_demote_due(f->tiers->mover));
+    assert_true(fixture_stats(f).cold_written_bytes > hurried);
+    model_expect_all(story->model, f->tiers);
+}
+
+static void compaction_keeps_to_its_limit(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    const uint64_t limit = 200000;
+    f->options.compact_bytes_per_second_max = limit;
+    fixture_open(f, false);
+    fill(story);
+    steps(f);
+    uint64_t segments = fixture_stats(f).cold_segments;
+    uint64_t begin_ms = f->clock_ms;
+    delete_most(story);
+    uint64_t before = 0;
+    while (fixture_stats(f).cold_segments > segments / 2 && f->clock_ms - begin_ms < 1000000) {
+        f->clock_ms += 250;
+        steps(f);
+        uint64_t compacted = fixture_stats(f).compacted_bytes;
+        /* Never more than the segment that was begun while there was no debt. */
+        assert_true(compacted - before <= 2 * f->options.cold_segment_bytes);
+        assert_true(compacted <=
+                    limit * (f->clock_ms - begin_ms) / 1000 + 2 * f->options.cold_segment_bytes);
+        before = compacted;
+    }
+    assert_true(before > 0);
+    assert_true(fixture_stats(f).cold_segments <= segments / 2);
+    assert_true(f->clock_ms - begin_ms >= 1000 * before / limit / 2);
+    model_expect_all(story->model, f->tiers);
+}
+
+/* ---- Damage ---- */
+
+static bool item_find(struct fixture *f, size_t number, struct warm_item *ret_item)
+{
+    char key[32];
+    size_t key_len = model_key_text(number, key);
+    struct warm_read *read = NULL;
+    assert_int_equal(warm_read_open(f->tiers->warm, &read), 0);
+    assert_int_equal(warm_read_begin(read), 0);
+    int error = warm_get(read, TIERS_SPACE_USER, key, key_len, ret_item);
+    warm_read_end(read);
+    warm_read_close(read);
+    ret_item->value = NULL;
+    return error == 0;
+}
+
+/* Flips a bit in the value of a key that stays, and whose segment is sealed and has others. */
+static size_t damage_one(struct story *story, struct cold_location *ret_location)
+{
+    for (size_t i = 0; i < KEYS; i += 3) {
+        struct warm_item item;
+        if (!item_find(story->f, i, &item) || !item.cold ||
+            cold_segment_active(story->f->tiers->cold, item.location.segment)) {
+            continue;
+        }
+        char name[COLD_NAME_BYTES];
+        char path[1024];
+        cold_name_print(item.location.segment, name);
+        snprintf(path, sizeof path, "%s/%s", story->f->cold_dir, name);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        unsigned char byte;
+        off_t at = (off_t)item.location.offset + 1000;
+        assert_int_equal(pread(fd, &byte, 1, at), 1);
+        byte ^= 16;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        close(fd);
+        *ret_location = item.location;
+        return i;
+    }
+    fail_msg("no key lies in a sealed segment");
+    return 0;
+}
+
+static bool segment_there(struct fixture *f, uint64_t id)
+{
+    return cold_segment_after(f->tiers->cold, id - 1) == id;
+}
+
+/* All keys but one read back; that one is refused. */
+static void expect_all_but(struct story *story, size_t damaged)
+{
+    struct tiers_reader *reader = NULL;
+    const struct tiers_record *record = NULL;
+    char key[32];
+    size_t key_len = model_key_text(damaged, key);
+    assert_int_equal(tiers_reader_open(story->f->tiers, &reader), 0);
+    for (size_t i = 0; i < KEYS; i++) {
+        if (i != damaged) {
+            model_expect(story->model, reader, i);
+        }
+    }
+    assert_int_equal(tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record),
+                     TIERS_CORRUPT);
+    tiers_reader_close(reader);
+}
+
+static void compaction_of_a_damaged_segment_saves_the_rest_and_backs_off(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    fixture_open(f, false);
+    fill(story);
+    steps(f);
+    fixture_close(f); /* Empties the hot tier */
+    fixture_open(f, false);
+    struct cold_location location;
+    size_t damaged = damage_one(story, &location);
+    delete_most(story);
+    f->clock_ms += 1000;
+    steps(f);
+    assert_true(segment_there(f, location.segment));
+    assert_int_equal(story->damaged, 1);
+    assert_int_equal(story->kept, 1);
+    for (size_t i = 0; i < KEYS; i += 3) {
+        struct warm_item item;
+        assert_true(item_find(f, i, &item));
+        assert_true(i == damaged || !item.cold || item.location.segment != location.segment);
+    }
+    expect_all_but(story, damaged);
+
+    /* The tries come after a minute, two more, four more; not before. */
+    unsigned tries = 1;
+    uint64_t begin_ms = f->clock_ms;
+    while (f->clock_ms - begin_ms < 500000) {
+        f->clock_ms += 1000;
+        steps(f);
+        uint64_t seconds = (f->clock_ms - begin_ms) / 1000;
+        tries = 1 + (seconds >= 60) + (seconds >= 180) + (seconds >= 420);
+        assert_int_equal(story->kept, tries);
+    }
+    assert_int_equal(tries, 4);
+
+    /* With the last live record gone the segment goes too. */
+    model_put_group(f->tiers, story->model, damaged, VALUE_BYTES);
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    f->clock_ms += 3600000;
+    steps(f);
+    assert_false(segment_there(f, location.segment));
+    model_expect_all(story->model, f->tiers);
+}
+
+static void a_read_that_meets_damage_has_the_rest_of_the_segment_saved(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    fixture_open(f, false);
+    fill(story);
+    steps(f);
+    fixture_close(f);
+    fixture_open(f, false);
+    struct cold_location location;
+    size_t damaged = damage_one(story, &location);
+    expect_all_but(story, damaged);
+    f->clock_ms += 1000;
+    steps(f);
+    assert_int_equal(story->kept, 1);
+    for (size_t i = 0; i < KEYS; i++) {
+        struct warm_item item;
+        assert_true(item_find(f, i, &item));
+        assert_true(i == damaged || !item.cold || item.location.segment != location.segment);
+    }
+}
+
+/* ---- Scrubbing ---- */
+
+static void the_scrubber_reads_every_sealed_segment_once_in_its_interval(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    f->options.scrub_interval_ms = 3600000;
+    f->options.cold_segment_bytes = 64u << 10;
+    fixture_open(f, false);
+    fill(story);
+    steps(f);
+    fixture_close(f); /* Seals the active one */
+    f->clock_ms += 12345;
+    fixture_open(f, false);
+    uint64_t segments = fixture_stats(f).cold_segments;
+    assert_true(segments > 10);
+    for (unsigned pass = 1; pass <= 3; pass++) {
+        steps(f);
+        struct tiers_stats stats = fixture_stats(f);
+        assert_int_equal(stats.scrubbed_segments, pass * segments);
+        assert_int_equal(stats.scrubbed_bytes, pass * stats.cold_bytes);
+        f->clock_ms += 3500000;
+        steps(f);
+        assert_int_equal(fixture_stats(f).scrubbed_segments, pass * segments);
+        f->clock_ms += 100000;
+    }
+    assert_int_equal(fixture_stats(f).scrub_damages, 0);
+}
+
+static void the_scrubber_keeps_to_its_limit(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    f->options.scrub_interval_ms = 36000000;
+    f->options.scrub_bytes_per_second_max = 100000;
+    fixture_open(f, false);
+    fill(story);
+    f->clock_ms += 1000;
+    uint64_t begin_ms = f->clock_ms;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        f->clock_ms += 100;
+        steps(f);
+        bytes = fixture_stats(f).scrubbed_bytes;
+        assert_true(bytes <= (f->clock_ms - begin_ms) / 10 * 1000 + (1u << 20) + 25000);
+    }
+    assert_true(bytes >= 1000000 - 100000);
+}
+
+static void the_scrubber_reports_damage_once_and_has_the_rest_saved(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    f->options.scrub_interval_ms = 3600000;
+    fixture_open(f, false);
+    fill(story);
+    steps(f);
+    fixture_close(f);
+    struct cold_location location;
+    f->clock_ms += 1;
+    fixture_open(f, false);
+    size_t damaged = damage_one(story, &location);
+    steps(f);
+    f->clock_ms += 1000;
+    steps(f);
+    struct tiers_stats stats = fixture_stats(f);
+    assert_int_equal(stats.scrub_damages, 1);
+    assert_int_equal(story->kept, 1);
+    expect_all_but(story, damaged);
+    for (size_t i = 0; i < KEYS; i++) {
+        struct warm_item item;
+        assert_true(item_find(f, i, &item));
+        assert_true(i == damaged || !item.cold || item.location.segment != location.segment);
+    }
+    f->clock_ms += 30000;
+    steps(f);
+    assert_int_equal(fixture_stats(f).scrub_damages, 1);
+    assert_int_equal(story->kept, 1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(demotion_keeps_to_its_limit_unless_far_over_the_budget),
+        TEST(compaction_keeps_to_its_limit),
+        TEST(compaction_of_a_damaged_segment_saves_the_rest_and_backs_off),
+        TEST(a_read_that_meets_damage_has_the_rest_of_the_segment_saved),
+        TEST(the_scrubber_reads_every_sealed_segment_once_in_its_interval),
+        TEST(the_scrubber_keeps_to_its_limit),
+        TEST(the_scrubber_reports_damage_once_and_has_the_rest_saved),
+    };
+    return cmocka_run_group_tests_name("mover_cold", tests, NULL, NULL);
+}
