@@ -234,6 +234,8 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
 
     size_t n_bytes_max = cold_record_bytes_max(key_len, value_len);
     int status = active_prepare(cold);
+    if (cold->stopped)
+        return TIERS_STOPPED;
     if (status != 0)
         return status;
     unsigned char *room = cold_write_room(cold, n_bytes_max);

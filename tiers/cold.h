@@ -57,7 +57,7 @@ void cold_close(struct cold *cold);
  * TIERS_ACCESS or TIERS_NO_MEMORY (out of memory or descriptors). After one of these errors the
  * records since the last successful cold_sync are void: call cold_abandon; until then a failed
  * write is repeated. TIERS_BUSY: cold_sync first (see there). TIERS_INVALID: a size is out of its
- * range; nothing was done. TIERS_STOPPED: an fsync failed before, for good. */
+ * range; nothing was done. TIERS_STOPPED: an fsync failed, now or before, for good. */
 int cold_append(struct cold *cold, enum tiers_space space, const void *key, size_t key_len,
                 const struct tiers_meta *meta, const void *value, size_t value_len,
                 struct cold_location *ret_location);
