@@ -1,136 +1,120 @@
-/* Parses --name VALUE and --name=VALUE by the table of run_options.h. */
+/* Parses the command line of `tierbench run`; every mistake is told in one line on stderr. */
 #include "run_options.h"
 
-#include <getopt.h>
-#include <stdbool.h>
-#include <stddef.h>
+#include "tiers/policy.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum type { TYPE_count, TYPE_bytes, TYPE_real, TYPE_text };
+#define SAMPLES_MAX 1000000
 
-static const struct entry {
-    enum type type;
-    const char *name; /* As in the struct, with _ */
-    size_t offset;
-    const char *text_default;
-    double least, most;
-    const char *help;
-} entries[] = {
+static const struct option_entry entries[] = {
 #define X(type, field, text_default, least, most, help)                                            \
-    {TYPE_##type, #field, offsetof(struct run_options, field), #text_default, least, most, help},
-    RUN_OPTIONS(X)
+    {OPTION_##type, #field, offsetof(struct run_options, source.field), text_default, least,       \
+     most,          help},
+    SOURCE_OPTIONS(X)
+#undef X
+#define X(type, field, text_default, least, most, help)                                            \
+    {OPTION_##type, #field, offsetof(struct run_options, field), text_default, least, most, help},
+        RUN_OPTIONS(X)
 #undef X
 };
-#define N_ENTRIES (sizeof(entries) / sizeof(entries[0]))
 
-/* The name as a flag: - for _. Every name is shorter than `size`. */
-static void flag_name(const struct entry *entry, char *name, size_t size)
+static const struct option_table table = {
+    .usage =
+        "usage: tierbench run [--OPTION VALUE]... [TRACE]\n"
+        "\n"
+        "Runs the tier engine on real folders: writes all keys, warms up, then measures reads\n"
+        "and writes that follow Zipf's law or a trace. Several policies run one after the\n"
+        "other, each in a process and folders of its own. Traces: see tierbench simulate.\n",
+    .entries = entries,
+    .n = sizeof(entries) / sizeof(entries[0]),
+};
+
+static int refuse(const char *option, const char *text, const char *why)
 {
-    snprintf(name, size, "%s", entry->name);
-    for (char *c = name; *c != '\0'; c++) {
-        if (*c == '_')
-            *c = '-';
-    }
+    fprintf(stderr, "tierbench: --%s %s: %s\n", option, text, why);
+    return -1;
 }
 
-/* " (default)" as one would write it, or nothing. */
-static void default_text(const struct entry *entry, char *text, size_t size)
+static int split_policies(struct run_options *options)
 {
-    double value = strtod(entry->text_default, NULL);
-
-    if (entry->type == TYPE_bytes && value >= 1048576)
-        snprintf(text, size, " (%.0fMiB)", value / 1048576);
-    else if (entry->type != TYPE_text)
-        snprintf(text, size, " (%.10g)", value);
-    else if (strlen(entry->text_default) > 2) /* More than its quotes */
-        snprintf(text, size, " (%s)", entry->text_default);
-    else
-        *text = '\0';
+    for (const char *name = options->policy; *name != '\0';) {
+        size_t length = strcspn(name, ",");
+        char *slot = options->policies[options->n_policies];
+        if (length == 0 || length >= RUN_POLICY_BYTES_MAX)
+            return refuse("policy", options->policy, "names separated by commas are wanted");
+        if (options->n_policies == RUN_POLICIES_MAX)
+            return refuse("policy", options->policy, "too many");
+        memcpy(slot, name, length);
+        slot[length] = '\0';
+        if (policy_find(slot) == NULL)
+            return refuse("policy", slot, "no such policy");
+        options->n_policies++;
+        name += length + (name[length] == ',');
+    }
+    return options->n_policies > 0 ? 0 : refuse("policy", "", "at least one is wanted");
 }
 
-static void help(void)
+/* "NAME=NUMBER", up to a comma. The text behind it, or NULL. */
+static const char *parse_field(const char *text, const char *name, double *ret_value)
 {
-    puts("usage: tierbench run [--OPTION VALUE]...\n"
-         "\n"
-         "Writes all keys, warms up, then measures reads and writes of Zipf-distributed keys.\n");
-    for (size_t i = 0; i < N_ENTRIES; i++) {
-        char name[32], shown[32];
-        flag_name(&entries[i], name, sizeof(name));
-        default_text(&entries[i], shown, sizeof(shown));
-        printf("  --%-12s %s%s\n", name, entries[i].help, shown);
-    }
+    size_t length = strlen(name);
+    char *end = NULL;
+
+    if (strncmp(text, name, length) != 0 || text[length] != '=')
+        return NULL;
+    double value = strtod(text + length + 1, &end);
+    if (end == text + length + 1 || (*end != ',' && *end != '\0') || !(value >= 0 && value <= 1e9))
+        return NULL;
+    *ret_value = value;
+    return *end == ',' ? end + 1 : end;
 }
 
-static double suffix_factor(const char *suffix)
+static int parse_model(struct run_options *options)
 {
-    static const struct {
-        const char *suffix;
-        double factor;
-    } suffixes[] = {{"", 1}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}};
+    double seek_ms = 0, mb_per_s = 0;
 
-    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-        if (strcmp(suffix, suffixes[i].suffix) == 0)
-            return suffixes[i].factor;
+    for (const char *text = options->cold_model; *text != '\0';) {
+        const char *rest = parse_field(text, "seek_ms", &seek_ms);
+        if (rest == NULL)
+            rest = parse_field(text, "mb_per_s", &mb_per_s);
+        if (rest == NULL)
+            return refuse("cold-model", options->cold_model,
+                          "something like seek_ms=8,mb_per_s=150 is wanted");
+        text = rest;
+        options->cold_modelled = true;
     }
+    options->disk.seek_us = (uint64_t)(seek_ms * 1000);
+    options->disk.bytes_per_second = (uint64_t)(mb_per_s * 1e6);
     return 0;
 }
 
-static bool set(struct run_options *options, const struct entry *entry, const char *text)
+static int complete(struct run_options *options)
 {
-    void *field = (char *)options + entry->offset;
-    char *end = NULL;
-    double value;
+    static const char *const formats[] = {"table", "csv", "json"};
+    bool found = false;
 
-    if (entry->type == TYPE_text) {
-        *(const char **)field = text;
-        return true;
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        if (strcmp(options->format, formats[i]) == 0) {
+            options->format_kind = (enum run_format)i;
+            found = true;
+        }
     }
-    value = strtod(text, &end);
-    if (end == text)
-        return false;
-    value *= entry->type == TYPE_bytes ? suffix_factor(end) : *end == '\0';
-    if (!(value >= entry->least && value <= entry->most) || (*end != '\0' && value == 0))
-        return false;
-    if (entry->type == TYPE_real)
-        *(double *)field = value;
-    else if (value == (double)(uint64_t)value)
-        *(uint64_t *)field = (uint64_t)value;
-    else
-        return false;
-    return true;
+    if (!found)
+        return refuse("format", options->format, "table, csv or json");
+    if ((options->warmup + options->seconds) / options->interval > SAMPLES_MAX)
+        return refuse("interval", "", "too short for such a long run");
+    if (!tiers_cost_tiers_parse(options->prices, &options->prices_each))
+        return refuse("prices", options->prices, "three numbers separated by commas are wanted");
+    return split_policies(options) == 0 ? parse_model(options) : -1;
 }
 
 int run_options_parse(struct run_options *options, int argc, char **argv)
 {
-    static char names[N_ENTRIES][32];
-    struct option flags[N_ENTRIES + 2] = {{"help", no_argument, NULL, 'h'}};
-    int index = 0;
+    *options = (struct run_options){0};
+    int parsed = options_parse(&table, options, argc, argv, &options->source.trace);
 
-#define X(type, field, text_default, least, most, help) options->field = (text_default);
-    RUN_OPTIONS(X)
-#undef X
-    for (size_t i = 0; i < N_ENTRIES; i++) {
-        flag_name(&entries[i], names[i], sizeof(names[i]));
-        flags[i + 1] = (struct option){names[i], required_argument, NULL, 'x'};
-    }
-    for (int flag; (flag = getopt_long(argc, argv, "h", flags, &index)) != -1;) {
-        if (flag == 'h') {
-            help();
-            return 1;
-        }
-        if (flag != 'x')
-            return -1; /* getopt has told what is wrong */
-        if (!set(options, &entries[index - 1], optarg)) {
-            fprintf(stderr, "tierbench: --%s %s: not in the range %g to %g\n", flags[index].name,
-                    optarg, entries[index - 1].least, entries[index - 1].most);
-            return -1;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "tierbench: unexpected argument %s\n", argv[optind]);
-        return -1;
-    }
-    return 0;
+    return parsed != 0 ? parsed : complete(options);
 }

@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define VALUE_HEAD_BYTES 16 /* Number and version */
-
 static uint64_t splitmix64(uint64_t *state)
 {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
@@ -108,10 +106,10 @@ void workload_value(uint64_t number, uint64_t version, void *value, size_t value
     unsigned char *bytes = value;
     uint64_t state = number * 31 + version;
 
-    assert(value_bytes >= VALUE_HEAD_BYTES);
+    assert(value_bytes >= WORKLOAD_VALUE_BYTES_MIN);
     memcpy(bytes, &number, sizeof(number));
     memcpy(bytes + sizeof(number), &version, sizeof(version));
-    for (size_t i = VALUE_HEAD_BYTES; i < value_bytes; i += sizeof(state)) {
+    for (size_t i = WORKLOAD_VALUE_BYTES_MIN; i < value_bytes; i += sizeof(state)) {
         uint64_t word = i / sizeof(state) % 2 == 0 ? splitmix64(&state) : 0x2020202020202020u;
         size_t left = value_bytes - i;
         memcpy(bytes + i, &word, left < sizeof(word) ? left : sizeof(word));
@@ -120,5 +118,5 @@ void workload_value(uint64_t number, uint64_t version, void *value, size_t value
 
 bool workload_value_belongs(uint64_t number, const void *value, size_t value_bytes)
 {
-    return value_bytes >= VALUE_HEAD_BYTES && memcmp(value, &number, sizeof(number)) == 0;
+    return value_bytes >= WORKLOAD_VALUE_BYTES_MIN && memcmp(value, &number, sizeof(number)) == 0;
 }

@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WORKLOAD_KEY_BYTES 20 /* "key-" and sixteen digits */
+#define WORKLOAD_KEY_BYTES       20 /* "key-" and sixteen digits */
+#define WORKLOAD_VALUE_BYTES_MIN 16 /* A key and a version */
 
 /* Constants of the distribution: shared by all threads, read-only once made. */
 struct zipf {
