@@ -92,12 +92,11 @@ static int run_all(const struct run_options *options, struct source *source)
     size_t samples_max =
         RUN_SAMPLES_SPARE + (size_t)((options->warmup + options->seconds) / options->interval);
     size_t result_bytes = sizeof(struct run_result) + samples_max * sizeof(struct run_sample);
-    size_t whole_bytes = options->n_policies * result_bytes;
     struct run_result *results[RUN_POLICIES_MAX];
     size_t n = 0;
 
     result_bytes += -result_bytes % _Alignof(struct run_result);
-    whole_bytes = options->n_policies * result_bytes;
+    size_t whole_bytes = options->n_policies * result_bytes;
     char *shared =
         mmap(NULL, whole_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {

@@ -6,13 +6,13 @@
 
 #include "simulator.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define GB_BYTES        1e9
-#define SAMPLES         1000000
-#define CAPACITIES      12
-#define CAPACITY_FACTOR 2 /* From one to the next, down from all of the data */
+#define GB_BYTES   1e9
+#define SAMPLES    1000000
+#define CAPACITIES 12
 
 /* Of a key and value in memory: the record's head, its slot in the table, the policy's node. */
 #define MEMORY_OVERHEAD_BYTES (sizeof(struct tiers_record) + 48)
@@ -62,14 +62,15 @@ static int sample(struct source *source, uint64_t seed, struct trace *ret_trace)
     return 0;
 }
 
-/* What the policy answers at each of the capacities. */
+/* What the policy answers with all of the memory, with half of it, and so on. */
 static int hot_curve(const struct trace *trace, const char *policy, double memory_bytes,
                      struct tiers_cost_curve *curve)
 {
-    double capacity = memory_bytes;
     double repeated = (double)(trace->n_accesses - trace->n_keys);
 
-    for (size_t i = CAPACITIES; i-- > 0; capacity /= CAPACITY_FACTOR) {
+    curve->n = CAPACITIES;
+    for (size_t i = 0; i < CAPACITIES; i++) {
+        double capacity = ldexp(memory_bytes, (int)i + 1 - CAPACITIES);
         struct simulation simulation = {.trace = trace,
                                         .policy = policy_find(policy),
                                         .capacity = 1 + (uint64_t)capacity,
@@ -81,7 +82,6 @@ static int hot_curve(const struct trace *trace, const char *policy, double memor
         curve->points[i].bytes = capacity;
         curve->points[i].share = repeated > 0 ? hits / repeated : 0;
     }
-    curve->n = CAPACITIES;
     return 0;
 }
 
@@ -119,7 +119,7 @@ static int value_curve(const struct trace *trace, struct tiers_cost_curve *curve
         if (i + 1 == next || i + 1 == trace->n_keys_all) {
             curve->points[curve->n].bytes = (double)bytes;
             curve->points[curve->n++].share = (double)count / (double)trace->n_requests;
-            next *= CAPACITY_FACTOR;
+            next *= 2;
         }
     }
     free(keys);
