@@ -241,6 +241,13 @@ static void auto_resize(struct policy *adaptive, uint64_t capacity)
         shadow_resize(adaptive->shadows[i], capacity);
 }
 
+/* What the leader refuses would push out entries that it keeps. The shadows do not see it either:
+ * the others get no credit for holding it. */
+static bool auto_admits(const struct policy *adaptive, uint32_t size)
+{
+    return shadow_admits(adaptive->shadows[adaptive->leader], size);
+}
+
 static void auto_prepare(struct policy *adaptive, uint64_t key_hash, uint32_t size)
 {
     count_access(adaptive, key_hash, size);
@@ -281,5 +288,6 @@ const struct policy_type policy_auto = {
     .remove = auto_remove,
     .victim = auto_victim,
     .prepare = auto_prepare,
+    .admits = auto_admits,
     .resize = auto_resize,
 };

@@ -143,10 +143,15 @@ static void make_room(struct shadow *shadow, uint64_t size)
     }
 }
 
+bool shadow_admits(const struct shadow *shadow, uint32_t size)
+{
+    return size <= shadow->capacity &&
+           (shadow->type->admits == NULL || shadow->type->admits(shadow->policy, size));
+}
+
 static void admit(struct shadow *shadow, uint64_t key_hash, uint32_t size)
 {
-    if (size > shadow->capacity ||
-        (shadow->type->admits != NULL && !shadow->type->admits(shadow->policy, size)))
+    if (!shadow_admits(shadow, size))
         return;
     struct entry *entry = take_free(shadow);
     if (entry == NULL)

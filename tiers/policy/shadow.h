@@ -44,6 +44,9 @@ void shadow_watch(struct shadow *shadow, void (*evicted)(void *context, uint64_t
 /* Whether it holds the key; no access. */
 bool shadow_holds(const struct shadow *shadow, uint64_t key_hash);
 
+/* Whether an entry of this size would be held at all. */
+bool shadow_admits(const struct shadow *shadow, uint32_t size);
+
 /* What is held: the sum of the sizes, and how many keys. */
 uint64_t shadow_used(const struct shadow *shadow);
 uint64_t shadow_entries(const struct shadow *shadow);
