@@ -46,6 +46,8 @@
       "bytes of waiting writes at most")                                                           \
     X(bytes, entry_bytes_max, "1MiB", 4096, 8388608, "a log entry is closed at this size")         \
     X(u64, entries_in_flight_max, "8", 1, 1024, "log entries under way at most")                   \
+    X(bytes, transfer_bytes_per_second_max, "128MiB", 0, 1099511627776,                            \
+      "at which the state is sent to a node that lacks it; 0: as fast as it goes")                 \
     X(bytes, log_cache_bytes, "32MiB", 1048576, 1099511627776,                                     \
       "memory for the log that followers may still need")                                          \
     X(bytes, disk_free_bytes_min, "128MiB", 0, 1099511627776,                                      \

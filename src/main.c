@@ -45,6 +45,9 @@
 extern const char *malloc_conf;
 const char *malloc_conf = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4";
 
+/* Sent to this process by itself: start again. */
+#define REOPEN_SIGNAL SIGUSR2
+
 struct node {
     struct config config;
     struct datadir datadir;
@@ -246,15 +249,24 @@ static const char *raft_address(const struct node *node)
     return *node->config.raft_address != '\0' ? node->config.raft_address : node->raft_listen;
 }
 
+/* A port that was chosen once is kept when the node starts again. */
+static int address_open(const char *wanted, char *chosen, size_t size, int *ret_fd,
+                        char *error_text)
+{
+    char listen[300];
+    snprintf(listen, sizeof(listen), "%s", *chosen != '\0' ? chosen : wanted);
+    return listen_reserve(listen, chosen, size, ret_fd, error_text, ERROR_TEXT_BYTES);
+}
+
 static int addresses_open(struct node *node)
 {
     const struct config *config = &node->config;
     char error_text[ERROR_TEXT_BYTES] = "";
-    if (listen_reserve(config->http_listen, node->http_listen, sizeof(node->http_listen),
-                       &node->http_reserved_fd, error_text, sizeof(error_text)) != 0)
+    if (address_open(config->http_listen, node->http_listen, sizeof(node->http_listen),
+                     &node->http_reserved_fd, error_text) != 0)
         return fail_start("clients cannot be served", error_text);
-    if (listen_reserve(config->raft_listen, node->raft_listen, sizeof(node->raft_listen),
-                       &node->raft_reserved_fd, error_text, sizeof(error_text)) != 0)
+    if (address_open(config->raft_listen, node->raft_listen, sizeof(node->raft_listen),
+                     &node->raft_reserved_fd, error_text) != 0)
         return fail_start("peers cannot be served", error_text);
     return 0;
 }
@@ -264,6 +276,40 @@ static void address_release(int *fd)
     if (*fd >= 0)
         close(*fd);
     *fd = -1;
+}
+
+/* -------------------------------------------------------------------------------------
+ * a state from another node */
+
+static int state_begin(void *context, struct replica_state_paths *ret_paths, char *error_text,
+                       size_t error_text_size)
+{
+    const struct node *node = context;
+    struct datadir_next next;
+    if (datadir_next(&node->datadir, &next, error_text, error_text_size) != 0)
+        return -1;
+    int n = snprintf(ret_paths->warm, sizeof(ret_paths->warm), "%s", next.warm_path);
+    int m = snprintf(ret_paths->cold, sizeof(ret_paths->cold), "%s", next.cold_path);
+    int k = snprintf(ret_paths->manifest, sizeof(ret_paths->manifest), "%s", next.manifest_path);
+    datadir_next_free(&next);
+    if ((size_t)n < sizeof(ret_paths->warm) && (size_t)m < sizeof(ret_paths->cold) &&
+        (size_t)k < sizeof(ret_paths->manifest))
+        return 0;
+    snprintf(error_text, error_text_size, "the data directory's path is too long");
+    return -1;
+}
+
+static int state_commit(void *context, char *error_text, size_t error_text_size)
+{
+    const struct node *node = context;
+    return datadir_next_commit(&node->datadir, error_text, error_text_size);
+}
+
+/* The main thread starts the node again. */
+static void state_received(void *context)
+{
+    (void)context;
+    kill(getpid(), REOPEN_SIGNAL);
 }
 
 static int replica_open(struct node *node)
@@ -288,6 +334,11 @@ static int replica_open(struct node *node)
         .log_cache_bytes = config->log_cache_bytes,
         .disk_free_bytes_min = config->disk_free_bytes_min,
         .tiers = node->tiers,
+        .transfer_bytes_per_second_max = config->transfer_bytes_per_second_max,
+        .manifest_path = node->datadir.manifest_path,
+        .state_begin = state_begin,
+        .state_commit = state_commit,
+        .state_received = state_received,
         .on_failed = on_replica_failed,
         .context = node,
     };
@@ -415,8 +466,11 @@ static int node_close(struct node *node)
         datadir_close(&node->datadir);
     address_release(&node->http_reserved_fd);
     address_release(&node->raft_reserved_fd);
-    pthread_mutex_destroy(&node->callback_mutex);
-    config_close(&node->config);
+    node->http = NULL;
+    node->joiner = NULL;
+    node->replica = NULL;
+    node->tiers = NULL;
+    node->datadir_opened = false;
     return result;
 }
 
@@ -430,6 +484,7 @@ static void stop_signals(sigset_t *ret_signals)
     sigemptyset(ret_signals);
     sigaddset(ret_signals, SIGTERM);
     sigaddset(ret_signals, SIGINT);
+    sigaddset(ret_signals, REOPEN_SIGNAL);
 }
 
 /* Before any thread is made, so that all inherit the mask. */
@@ -441,17 +496,37 @@ static void signals_open(void)
     signal(SIGPIPE, SIG_IGN); /* Writing to a closed connection is an error code, no more */
 }
 
-static void wait_for_stop(void)
+/* False: the node is to stop; true: to start again, on the state that it has received. */
+static bool wait_for_signal(void)
 {
     sigset_t signals;
     int signal_number;
     stop_signals(&signals);
     while (sigwait(&signals, &signal_number) != 0)
         ;
+    if (signal_number == REOPEN_SIGNAL)
+        return true;
     log_info("stopping", LOG_TEXT("signal", strsignal(signal_number)));
     signal(SIGTERM, end_at_once);
     signal(SIGINT, end_at_once);
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    return false;
+}
+
+/* Runs the node, as often as it has to start anew. -1: it could not start, or its last flush
+ * failed. */
+static int node_run(struct node *node)
+{
+    for (;;) {
+        if (node_open(node) != 0) {
+            node_close(node);
+            return -1;
+        }
+        bool again = wait_for_signal();
+        int result = node_close(node);
+        if (!again || result != 0)
+            return result;
+    }
 }
 
 int main(int argc, char **argv)
@@ -478,12 +553,10 @@ int main(int argc, char **argv)
     }
     log_open(&node.config);
     signals_open();
-    if (node_open(&node) != 0) {
-        node_close(&node);
-        return EXIT_FAILURE;
-    }
-    wait_for_stop();
-    int result = node_close(&node);
-    log_info("stopped");
+    int result = node_run(&node);
+    if (result == 0)
+        log_info("stopped");
+    pthread_mutex_destroy(&node.callback_mutex);
+    config_close(&node.config);
     return result == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <stdarg.h>
@@ -231,8 +232,13 @@ static int state_paths_make(struct opening *opening)
     struct datadir *datadir = &opening->datadir;
     datadir->warm_path =
         path_make(opening, "%s/%" PRIu64 "/warm", opening->state_directory, datadir->state);
+    datadir->manifest_path =
+        path_make(opening, "%s/%" PRIu64 "/manifest", opening->state_directory, datadir->state);
     datadir->cold_path = path_make(opening, "%s/%" PRIu64, opening->cold_directory, datadir->state);
-    return datadir->warm_path != NULL && datadir->cold_path != NULL ? 0 : -1;
+    return datadir->warm_path != NULL && datadir->cold_path != NULL &&
+                   datadir->manifest_path != NULL
+               ? 0
+               : -1;
 }
 
 static int state_create(struct opening *opening)
@@ -261,6 +267,47 @@ out:
     return result;
 }
 
+/* ---- What is not live ---- */
+
+static int remove_one(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+/* With all that is in it; absent is fine. */
+static int tree_remove(const struct opening *opening, const char *path)
+{
+    if (nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT)
+        return 0;
+    return fail_errno(opening, "remove", path);
+}
+
+/* Removes the directories that are named by another number than the live state's. */
+static int others_remove(const struct opening *opening, const char *directory)
+{
+    DIR *stream = opendir(directory);
+    if (stream == NULL)
+        return fail_errno(opening, "read", directory);
+    int result = 0;
+    const struct dirent *entry;
+    while (result == 0 && (entry = readdir(stream)) != NULL) {
+        char *end;
+        errno = 0;
+        uint64_t number = strtoull(entry->d_name, &end, 10);
+        if (!isdigit((unsigned char)entry->d_name[0]) || *end != '\0' || errno != 0 ||
+            number == opening->datadir.state)
+            continue;
+        char *path = path_make(opening, "%s/%s", directory, entry->d_name);
+        result = path != NULL ? tree_remove(opening, path) : -1;
+        free(path);
+    }
+    closedir(stream);
+    return result;
+}
+
 static int state_find(struct opening *opening)
 {
     if (current_read(opening) != 0 || state_paths_make(opening) != 0)
@@ -269,7 +316,10 @@ static int state_find(struct opening *opening)
         return fail(opening,
                     "%s, where the cold values of %s are, is missing: is its disk mounted?",
                     opening->datadir.cold_path, opening->directory);
-    return 0;
+    return others_remove(opening, opening->state_directory) == 0 &&
+                   others_remove(opening, opening->cold_directory) == 0
+               ? 0
+               : -1;
 }
 
 static int fixed_paths_make(struct opening *opening, const char *cold_directory)
@@ -316,12 +366,66 @@ int datadir_open(const char *directory, const char *cold_directory, struct datad
                               .error_text = error_text,
                               .error_text_size = error_text_size};
     int result = open_all(&opening, cold_directory);
+    opening.datadir.state_directory = opening.state_directory;
+    opening.datadir.cold_directory = opening.cold_directory;
     if (result == 0)
         *ret_datadir = opening.datadir;
     else
         datadir_close(&opening.datadir);
-    free(opening.cold_directory);
-    free(opening.state_directory);
+    free(opening.current_path);
+    return result;
+}
+
+/* For the functions that exchange the state: as if it were being opened. False: out of memory. */
+static bool reopen(const struct datadir *datadir, struct opening *ret_opening, char *error_text,
+                   size_t error_text_size)
+{
+    *ret_opening = (struct opening){.datadir = {.state = datadir->state + 1},
+                                    .cold_directory = datadir->cold_directory,
+                                    .state_directory = datadir->state_directory,
+                                    .error_text = error_text,
+                                    .error_text_size = error_text_size};
+    ret_opening->current_path = path_make(ret_opening, "%s/CURRENT", datadir->state_directory);
+    return ret_opening->current_path != NULL;
+}
+
+int datadir_next(const struct datadir *datadir, struct datadir_next *ret_next, char *error_text,
+                 size_t error_text_size)
+{
+    struct opening opening;
+    if (!reopen(datadir, &opening, error_text, error_text_size))
+        return -1;
+    char *number =
+        path_make(&opening, "%s/%" PRIu64, opening.state_directory, opening.datadir.state);
+    int result = -1;
+    if (number != NULL && state_paths_make(&opening) == 0 && tree_remove(&opening, number) == 0 &&
+        tree_remove(&opening, opening.datadir.cold_path) == 0)
+        result = directory_make(&opening, number);
+    struct datadir_next next = {.warm_path = opening.datadir.warm_path,
+                                .cold_path = opening.datadir.cold_path,
+                                .manifest_path = opening.datadir.manifest_path};
+    if (result == 0)
+        *ret_next = next;
+    else
+        datadir_next_free(&next);
+    free(number);
+    free(opening.current_path);
+    return result;
+}
+
+void datadir_next_free(struct datadir_next *next)
+{
+    free(next->warm_path);
+    free(next->cold_path);
+    free(next->manifest_path);
+}
+
+int datadir_next_commit(const struct datadir *datadir, char *error_text, size_t error_text_size)
+{
+    struct opening opening;
+    if (!reopen(datadir, &opening, error_text, error_text_size))
+        return -1;
+    int result = current_write(&opening);
     free(opening.current_path);
     return result;
 }
@@ -336,4 +440,7 @@ void datadir_close(struct datadir *datadir)
     free(datadir->identity_path);
     free(datadir->warm_path);
     free(datadir->cold_path);
+    free(datadir->manifest_path);
+    free(datadir->state_directory);
+    free(datadir->cold_directory);
 }

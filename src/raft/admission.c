@@ -66,4 +66,10 @@ static void introduce(void *context, raft_id destination, struct preamble *pream
     preamble->incarnation = member != NULL ? member->incarnation : 0;
 }
 
-const struct transport_callbacks admission_callbacks = {.admit = admit, .introduce = introduce};
+static void serve_state(void *context, const struct preamble *preamble, int fd)
+{
+    transfer_serve(context, preamble, fd);
+}
+
+const struct transport_callbacks admission_callbacks = {
+    .admit = admit, .introduce = introduce, .serve_state = serve_state};

@@ -402,6 +402,43 @@ static void note_heard(struct driver *driver, raft_id id)
         peer->heard_ms = driver->callbacks->now_ms(driver->context);
 }
 
+/* What our snapshot stands for is committed, and so it is in the log of every leader: entries up to
+ * there need not come again, and the leader may not know yet that we have them. The core would
+ * reject what begins before its log. */
+static void skip_known_entries(struct driver *driver, struct raft_message *message)
+{
+    struct raft_append_entries *append = &message->append_entries;
+    raft_index known = driver->snapshot_index;
+
+    if (append->prev_log_index >= known)
+        return;
+    if (append->prev_log_index + append->n_entries <= known) {
+        driver_message_free(message);
+        append->entries = NULL;
+        append->n_entries = 0;
+    } else {
+        unsigned skip = (unsigned)(known - append->prev_log_index);
+        append->n_entries -= skip;
+        memmove(append->entries, append->entries + skip,
+                append->n_entries * sizeof append->entries[0]);
+    }
+    append->prev_log_index = known;
+    append->prev_log_term = driver->snapshot_term;
+}
+
+/* The peer has reached what is left of the log. */
+static void note_caught_up(struct driver *driver, raft_id id)
+{
+    struct driver_peer *peer = driver_peer(driver, id);
+    raft_index match = 0;
+
+    if (peer != NULL && peer->too_far_behind && driver_is_leader(driver) &&
+        raft_match_index(&driver->raft, id, &match) == 0 && match + 1 >= driver->log.first) {
+        peer->too_far_behind = false;
+        peer->offered_ms = 0;
+    }
+}
+
 void driver_receive(struct driver *driver, struct raft_message *message)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -428,10 +465,14 @@ void driver_receive(struct driver *driver, struct raft_message *message)
         driver_message_free(message);
         return;
     }
+    if (message->type == RAFT_APPEND_ENTRIES)
+        skip_known_entries(driver, message);
     event.receive.message = message;
     rv = driver_step(driver, &event);
     if (rv != 0)
         driver_fail(driver, "raft refused a message: %s", raft_strerror(rv));
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && !driver->failed)
+        note_caught_up(driver, message->server_id);
     /* The payload went to the log or was freed by the core; the array is always ours. */
     if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0)
         raft_free(message->append_entries.entries);

@@ -81,6 +81,7 @@ struct driver {
     raft_index applied;        /* Handed to callbacks.apply, or in the state when we started */
     raft_index committed_seen; /* Configurations up to here were reported to the core */
     raft_index snapshot_index; /* Of the newest snapshot on disk */
+    raft_term snapshot_term;
     raft_index election_index; /* First entry of our term as leader; before it nothing is served */
     raft_index configuration_index;
     struct raft_configuration configuration; /* As of committed_seen */

@@ -119,6 +119,7 @@ static int take_snapshot_metadata(struct driver *driver, struct raft_snapshot *s
                                         .configuration_index = snapshot->configuration_index};
     driver->configuration_index = snapshot->configuration_index;
     driver->snapshot_index = driver->committed_seen = snapshot->index;
+    driver->snapshot_term = snapshot->term;
     snapshot_release(snapshot);
     return 0;
 }

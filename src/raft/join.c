@@ -120,14 +120,9 @@ int join_step(struct replica *replica, struct change *change)
     const struct replica_join *join = &change->operation->change->join;
     uint64_t raft_id = identity_raft_id(join->name);
     const struct command_member *present = command_member_find(replica->state, raft_id);
-    const struct driver_peer *peer = driver_peer(&replica->driver, raft_id);
 
     if (conflicts(replica, change, raft_id, present))
         return REPLICA_CONFLICT;
-    if (change->promotion_begun && peer != NULL && peer->too_far_behind) {
-        change_explain(change, "the node needs the state transferred");
-        return REPLICA_UNREACHABLE;
-    }
     if (!join_row_equals(present, join))
         return row_step(replica, change, raft_id, present);
     return server_step(replica, change, raft_id);

@@ -165,14 +165,15 @@ static void snapshot_offered(void *context, raft_index index)
     struct replica *replica = context;
 
     if (!replica->too_far_behind)
-        log_error(
-            "too far behind: the leader's log no longer reaches back to ours; this node needs "
-            "the state transferred",
+        log_warning(
+            "too far behind: the leader's log no longer reaches back to ours; the state has to "
+            "be transferred",
             LOG_U64("last_index", replica->driver.log.last),
             LOG_U64("leader_snapshot_index", index));
     replica->too_far_behind = true;
     replica->last_contact_ms = replica_now_ms(replica);
     view_publish(replica);
+    transfer_fetch(replica);
 }
 
 static void peer_too_far_behind(void *context, raft_id id, raft_index first_index)
@@ -393,6 +394,8 @@ static void on_housekeeping(uv_timer_t *timer)
     check_disk(replica);
     if (tiers_no_space(replica->tiers))
         propose_refuse(replica, REPLICA_NO_SPACE); /* They could not be applied */
+    transfer_serve_poll(replica);
+    transfer_fetch_poll(replica);
     truncate_log_if_long(replica);
     view_publish(replica);
 }
@@ -427,6 +430,8 @@ static void begin_stop(struct replica *replica)
     take_operations(replica);
     propose_abandon(replica, REPLICA_SHUTDOWN);
     change_abandon(replica, REPLICA_SHUTDOWN);
+    transfer_serve_stop(replica);
+    transfer_fetch_stop(replica);
     driver_stop(&replica->driver);
     replica->io.close(&replica->io, replica_loop_io_closed);
 }
@@ -435,10 +440,13 @@ static void on_wake(uv_async_t *handle)
 {
     struct replica *replica = handle->data;
 
-    if (atomic_load(&replica->stopping))
+    if (atomic_load(&replica->stopping)) {
         begin_stop(replica);
-    else if (!replica->driver.failed)
+    } else if (!replica->driver.failed) {
+        transfer_serve_poll(replica);
+        transfer_fetch_poll(replica);
         truncate_log_if_long(replica);
+    }
 }
 
 int replica_loop_open(struct replica *replica)

@@ -52,10 +52,11 @@ bool preamble_decode(const unsigned char bytes[PREAMBLE_BYTES], struct preamble 
     preamble.incarnation = get(&at, 8);
     length = get(&at, 2);
     at += 6;
-    if (magic != MAGIC || version != VERSION || kind != PREAMBLE_RAFT || preamble.source == 0 ||
-        length == 0 || length >= PREAMBLE_ADDRESS_BYTES || memchr(at, 0, length) != NULL)
+    if (magic != MAGIC || version != VERSION || (kind != PREAMBLE_RAFT && kind != PREAMBLE_STATE) ||
+        preamble.source == 0 || length == 0 || length >= PREAMBLE_ADDRESS_BYTES ||
+        memchr(at, 0, length) != NULL)
         return false;
-    preamble.kind = PREAMBLE_RAFT;
+    preamble.kind = (enum preamble_kind)kind;
     memcpy(preamble.address, at, length);
     *ret_preamble = preamble;
     return true;

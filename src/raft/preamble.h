@@ -11,7 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum preamble_kind { PREAMBLE_RAFT = 1 };
+enum preamble_kind {
+    PREAMBLE_RAFT = 1,  /* Raft's messages follow */
+    PREAMBLE_STATE = 2, /* The state is wanted: it comes back over the same connection */
+};
 
 #define PREAMBLE_ADDRESS_BYTES 256
 #define PREAMBLE_BYTES         (48 + PREAMBLE_ADDRESS_BYTES)

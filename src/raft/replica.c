@@ -7,6 +7,7 @@
 #include "raft/replica_private.h"
 
 #include "log.h"
+#include "raft/install.h"
 #include "raft/segments.h"
 
 #include <assert.h>
@@ -34,9 +35,11 @@ static int options_copy(struct replica_options *copy, const struct replica_optio
     copy->raft_listen = strdup(options->raft_listen);
     copy->http_address = strdup(options->http_address);
     copy->version = strdup(options->version);
+    copy->manifest_path = options->manifest_path != NULL ? strdup(options->manifest_path) : NULL;
     return copy->directory != NULL && copy->identity_path != NULL && copy->name != NULL &&
                    copy->raft_address != NULL && copy->raft_listen != NULL &&
-                   copy->http_address != NULL && copy->version != NULL
+                   copy->http_address != NULL && copy->version != NULL &&
+                   (copy->manifest_path != NULL || options->manifest_path == NULL)
                ? 0
                : -1;
 }
@@ -59,6 +62,7 @@ static void replica_free(struct replica *replica)
     text_free(replica->options.raft_listen);
     text_free(replica->options.http_address);
     text_free(replica->options.version);
+    text_free(replica->options.manifest_path);
     pthread_mutex_destroy(&replica->view_mutex);
     free(replica);
 }
@@ -175,6 +179,29 @@ static int prepare_directory(struct replica *replica, char *error_text, size_t e
     return rv;
 }
 
+/* A state that came from another node: the log has to follow, if it has not yet. */
+static int transferred_log_open(struct replica *replica, char *error_text, size_t error_text_size)
+{
+    const struct replica_options *options = &replica->options;
+    unsigned char contents[TRUNCATE_CONTENTS_BYTES];
+    struct manifest manifest;
+    int rv = options->manifest_path != NULL ? manifest_load(options->manifest_path, &manifest)
+                                            : RAFT_NOTFOUND;
+
+    if (rv == RAFT_NOTFOUND)
+        return 0;
+    if (rv != 0) {
+        snprintf(error_text, error_text_size, "%s: %s", options->manifest_path, raft_strerror(rv));
+        return -1;
+    }
+    truncate_contents(manifest.cluster_id, manifest.index, contents);
+    rv = install_log(&replica->loop, options->directory, replica->identity.raft_id,
+                     options->raft_address, &manifest, contents, sizeof contents, error_text,
+                     error_text_size);
+    manifest_close(&manifest);
+    return rv;
+}
+
 /* What needs no loop. */
 static int files_open(struct replica *replica, char *error_text, size_t error_text_size)
 {
@@ -198,6 +225,8 @@ static int loop_and_peers_open(struct replica *replica, char *error_text, size_t
 
     if (rv == 0) {
         replica->stage = REPLICA_STAGE_LOOP;
+        if (transferred_log_open(replica, error_text, error_text_size) != 0)
+            return -1;
         rv = replica_loop_open(replica);
     }
     if (rv != 0) {

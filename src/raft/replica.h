@@ -174,6 +174,13 @@ bool replica_is_leader(const struct replica *replica);
 /* --------------------------------------------------------------------------------- start and stop
  */
 
+/* Where a state that comes from another node goes. */
+struct replica_state_paths {
+    char warm[4096]; /* Directories, absent or empty; their parents exist */
+    char cold[4096];
+    char manifest[4096]; /* A file */
+};
+
 struct replica_options {
     const char *directory;     /* DIR/raft; exists */
     const char *identity_path; /* DIR/node */
@@ -192,7 +199,21 @@ struct replica_options {
     uint64_t log_cache_bytes; /* Truncation keeps the in-memory log about below this */
     /* Writes are refused when the log's disk has less than this, or than 16 MiB. */
     uint64_t disk_free_bytes_min;
-    struct tiers *tiers; /* Borrowed */
+    uint64_t transfer_bytes_per_second_max; /* At which a state is sent; 0: no limit */
+    struct tiers *tiers;                    /* Borrowed */
+
+    /* State transfer. The file that came with the live state, if it was copied from another node;
+     * NULL: there can be none. */
+    const char *manifest_path;
+    /* Called on a thread of the replica's, with text for the reason of a failure (-1). NULL: the
+     * state cannot be replaced here. begin makes an empty place for a new state; commit makes what
+     * lies there the live state of the next start, atomically and durably. */
+    int (*state_begin)(void *context, struct replica_state_paths *ret_paths, char *error_text,
+                       size_t error_text_size);
+    int (*state_commit)(void *context, char *error_text, size_t error_text_size);
+    /* From the raft thread, once: stop the replica and close the tiers, and start both again on
+     * the new state. */
+    void (*state_received)(void *context);
     /* From the raft thread, once: the node cannot go on. */
     void (*on_failed)(void *context, const char *reason);
     void *context;

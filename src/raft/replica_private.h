@@ -10,6 +10,7 @@
 #include "raft/driver.h"
 #include "raft/identity.h"
 #include "raft/replica.h"
+#include "raft/transfer.h"
 #include "raft/transport.h"
 
 #include <pthread.h>
@@ -35,6 +36,29 @@ struct change {
     bool promotion_begun;
     bool found;          /* The member that is to go was there */
     raft_id handover_to; /* To whom leadership was last offered; 0: nobody yet */
+};
+
+/* A state that is being given to another node, or was a moment ago. */
+#define TRANSFERS_MAX 2
+struct transfer_serving {
+    bool used;
+    bool running; /* The thread has not been joined */
+    struct replica *replica;
+    uint64_t peer;
+    raft_index hold; /* Entries behind it must stay in the log */
+    uint64_t hold_until_ms;
+    pthread_t thread;
+    int fd;
+    struct timespec began;
+    uint64_t sent_bytes;
+    _Atomic bool cancelled;
+    _Atomic bool ended;
+
+    pthread_mutex_t mutex; /* Guards what follows */
+    pthread_cond_t answered;
+    raft_index asked; /* The thread wants the manifest of this index; 0: no more */
+    void *manifest;   /* The loop's answer; NULL: it cannot tell */
+    size_t manifest_bytes;
 };
 
 /* Operations that go back to one inbox, gathered so that its owner is woken once. */
@@ -104,6 +128,11 @@ struct replica {
     raft_index catch_up_target; /* 0: not known yet */
     bool caught_up;
     bool too_far_behind;
+    struct transfer_serving servings[TRANSFERS_MAX];
+    struct transfer_fetch *fetch; /* NULL: none under way */
+    uint64_t fetch_after_ms;
+    uint64_t fetch_pause_ms;
+    bool state_received; /* A newer state waits for the next start */
     uint64_t disk_checked_ms;
     uint64_t refusal_logged_ms;
     uint64_t entries_appended;
@@ -206,6 +235,10 @@ void truncate_log_if_long(struct replica *replica);
 /* As raft_io.truncate, the other end of the log: what conflicts with the leader's. Notes first what
  * is about to happen, so that an interrupted one can be completed (segments.h). */
 int truncate_backend(struct raft_io *io, raft_index index);
+#define TRUNCATE_CONTENTS_BYTES 24
+/* What a snapshot at that index contains. */
+void truncate_contents(uint64_t cluster_id, raft_index index,
+                       unsigned char ret_bytes[TRUNCATE_CONTENTS_BYTES]);
 /* Is this the manifest of a snapshot at that index, of that cluster? */
 bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
                              char *error_text, size_t error_text_size);

@@ -38,6 +38,7 @@ static void snapshot_done(struct raft_io_snapshot_put *put, int status)
         return;
     }
     driver->snapshot_index = request->snapshot.index;
+    driver->snapshot_term = request->snapshot.term;
     event.snapshot.metadata = (struct raft_snapshot_metadata){
         .index = request->snapshot.index,
         .term = request->snapshot.term,

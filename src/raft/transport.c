@@ -13,6 +13,7 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -126,6 +127,19 @@ static void incoming_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buff
                           (unsigned)(sizeof incoming->bytes - incoming->n));
 }
 
+/* The descriptor goes on without libuv, which keeps its own until it closes the stream. */
+static void serve_state(struct incoming *incoming, const struct preamble *preamble)
+{
+    struct transport *transport = incoming->transport;
+    uv_os_fd_t fd;
+    int copy =
+        uv_fileno((uv_handle_t *)incoming->stream, &fd) == 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+
+    incoming_finish(incoming);
+    if (copy >= 0)
+        transport->callbacks->serve_state(transport->context, preamble, copy);
+}
+
 static void incoming_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer)
 {
     struct incoming *incoming = stream->data;
@@ -148,6 +162,10 @@ static void incoming_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buffer
         return;
     }
     uv_read_stop(stream);
+    if (preamble.kind == PREAMBLE_STATE) {
+        serve_state(incoming, &preamble);
+        return;
+    }
     incoming->stream = NULL;
     incoming_finish(incoming);
     transport->accept(&transport->base, preamble.source, preamble.address, stream);

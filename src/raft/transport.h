@@ -20,6 +20,8 @@ struct transport_callbacks {
     bool (*admit)(void *context, const struct preamble *preamble);
     /* Fills in cluster and incarnation for a connection to that node. */
     void (*introduce)(void *context, raft_id destination, struct preamble *preamble);
+    /* A connection of the kind PREAMBLE_STATE was admitted; takes the descriptor. */
+    void (*serve_state)(void *context, const struct preamble *preamble, int fd);
 };
 
 struct transport;

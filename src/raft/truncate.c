@@ -9,28 +9,42 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MANIFEST_MAGIC   0x4d564b54u /* "TKVM" */
-#define MANIFEST_VERSION 1
+#define CONTENTS_MAGIC   0x4d564b54u /* "TKVM" */
+#define CONTENTS_VERSION 1
+/* Of log_cache_bytes: how long the log may get for a node that was given the state. */
+#define HOLD_FACTOR 4
 
 /* What a snapshot says: the state at this index lies in the tiers. Little-endian. */
-struct manifest {
+struct contents {
     uint32_t magic;
     uint32_t version;
     uint64_t cluster_id;
     uint64_t index;
 };
+_Static_assert(sizeof(struct contents) == TRUNCATE_CONTENTS_BYTES, "as declared");
+
+void truncate_contents(uint64_t cluster_id, raft_index index,
+                       unsigned char ret_bytes[TRUNCATE_CONTENTS_BYTES])
+{
+    struct contents contents = {.magic = htole32(CONTENTS_MAGIC),
+                                .version = htole32(CONTENTS_VERSION),
+                                .cluster_id = htole64(cluster_id),
+                                .index = htole64(index)};
+
+    memcpy(ret_bytes, &contents, sizeof contents);
+}
 
 bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
                              char *error_text, size_t error_text_size)
 {
-    struct manifest manifest;
+    struct contents manifest;
 
     if (n < sizeof manifest)
         goto damaged;
     memcpy(&manifest, bytes, sizeof manifest);
-    if (le32toh(manifest.magic) != MANIFEST_MAGIC)
+    if (le32toh(manifest.magic) != CONTENTS_MAGIC)
         goto damaged;
-    if (le32toh(manifest.version) != MANIFEST_VERSION) {
+    if (le32toh(manifest.version) != CONTENTS_VERSION) {
         snprintf(error_text, error_text_size,
                  "the log's snapshot has version %u, which is not known",
                  le32toh(manifest.version));
@@ -66,7 +80,8 @@ void truncate_log_if_long(struct replica *replica)
 {
     struct driver *driver = &replica->driver;
     raft_index index = atomic_load(&replica->durable_index);
-    struct manifest manifest;
+    unsigned char contents[TRUNCATE_CONTENTS_BYTES];
+    raft_index hold = transfer_serve_hold(replica);
     unsigned trailing;
 
     if (driver->log.bytes < replica->options.log_cache_bytes || driver->failed || driver->closing)
@@ -75,16 +90,17 @@ void truncate_log_if_long(struct replica *replica)
         index = driver->committed_seen;
     if (index > driver->raft.last_stored)
         index = driver->raft.last_stored;
+    /* A node that was given the state wants what came after it. But memory has its bound: beyond it
+     * that node has to begin anew. */
+    if (index > hold && driver->log.bytes < HOLD_FACTOR * replica->options.log_cache_bytes)
+        index = hold;
     if (!log_cache_has(&driver->log, index))
         return;
     trailing = trailing_entries(&driver->log, index, replica->options.log_cache_bytes / 2);
     if (index - driver->log.first < trailing)
         return; /* It would free nothing */
-    manifest = (struct manifest){.magic = htole32(MANIFEST_MAGIC),
-                                 .version = htole32(MANIFEST_VERSION),
-                                 .cluster_id = htole64(command_cluster_id(replica->state)),
-                                 .index = htole64(index)};
-    driver_snapshot(driver, index, trailing, &manifest, sizeof manifest);
+    truncate_contents(command_cluster_id(replica->state), index, contents);
+    driver_snapshot(driver, index, trailing, contents, sizeof contents);
 }
 
 int truncate_backend(struct raft_io *io, raft_index index)

@@ -180,8 +180,7 @@ static void a_node_that_lost_log_and_state_does_not_vote_again(void **state)
     assert_int_equal(put(node, "foo", "bar"), 0);
     node_stop(node);
     remove_below(node, "raft");
-    remove_below(node, "warm");
-    remove_below(node, "cold");
+    remove_below(node, "state0");
     assert_start_refused(node, "its log is gone");
 }
 
@@ -201,8 +200,7 @@ static void a_log_whose_beginning_is_in_no_state_is_refused(void **state)
     }
     assert_true(view.first_log_index > 1);
     node_stop(node);
-    remove_below(node, "warm");
-    remove_below(node, "cold");
+    remove_below(node, "state0");
     assert_start_refused(node, "the state is at 0 only");
 }
 

@@ -33,6 +33,11 @@ struct node {
     char http_address[64];
     char name[16];
     char directory[TEMP_FOLDER_PATH_BYTES + 16];
+    /* State transfer: the place in use is directory/state<N>. */
+    _Atomic unsigned place;
+    _Atomic bool state_received;
+    _Atomic unsigned begun; /* Transfers */
+    uint64_t transfer_bytes_per_second_max;
 };
 
 struct fixture {
@@ -67,14 +72,54 @@ static inline void on_failed(void *context, const char *reason)
     fprintf(stderr, "replica failed: %s\n", reason);
 }
 
+static inline void place_of(const struct node *node, unsigned place, char *ret_path, size_t size)
+{
+    snprintf(ret_path, size, "%s/state%u", node->directory, place);
+}
+
+static inline int on_state_begin(void *context, struct replica_state_paths *ret_paths, char *text,
+                                 size_t text_size)
+{
+    struct node *node = context;
+    char place[TEMP_FOLDER_PATH_BYTES + 32];
+    (void)text;
+    (void)text_size;
+    place_of(node, node->place + 1, place, sizeof place);
+    if (access(place, F_OK) == 0)
+        temp_folder_remove(place); /* Of a transfer that broke off */
+    mkdir(place, 0700);
+    snprintf(ret_paths->warm, sizeof ret_paths->warm, "%s/warm", place);
+    snprintf(ret_paths->cold, sizeof ret_paths->cold, "%s/cold", place);
+    snprintf(ret_paths->manifest, sizeof ret_paths->manifest, "%s/manifest", place);
+    node->begun++;
+    return 0;
+}
+
+static inline int on_state_commit(void *context, char *text, size_t text_size)
+{
+    struct node *node = context;
+    (void)text;
+    (void)text_size;
+    node->place++;
+    return 0;
+}
+
+static inline void on_state_received(void *context)
+{
+    ((struct node *)context)->state_received = true;
+}
+
 static inline void tiers_start(struct node *node)
 {
     struct tiers_options tiers;
-    char warm[TEMP_FOLDER_PATH_BYTES + 32], cold[TEMP_FOLDER_PATH_BYTES + 32], error[512];
+    char place[TEMP_FOLDER_PATH_BYTES + 32];
+    char warm[TEMP_FOLDER_PATH_BYTES + 64], cold[TEMP_FOLDER_PATH_BYTES + 64], error[512];
 
-    snprintf(warm, sizeof warm, "%s/warm", node->directory);
-    snprintf(cold, sizeof cold, "%s/cold", node->directory);
+    place_of(node, node->place, place, sizeof place);
+    snprintf(warm, sizeof warm, "%s/warm", place);
+    snprintf(cold, sizeof cold, "%s/cold", place);
     mkdir(node->directory, 0700);
+    mkdir(place, 0700);
     tiers_options_init(&tiers);
     tiers.warm_dir = warm;
     tiers.cold_dir = cold;
@@ -93,12 +138,16 @@ static inline void tiers_start(struct node *node)
 static inline int node_try_start(struct node *node, bool bootstrap, char *error, size_t error_size)
 {
     char raft[TEMP_FOLDER_PATH_BYTES + 32], identity[TEMP_FOLDER_PATH_BYTES + 32];
+    char place[TEMP_FOLDER_PATH_BYTES + 32], manifest[TEMP_FOLDER_PATH_BYTES + 64];
     struct replica *replica = NULL;
 
     tiers_start(node);
     snprintf(raft, sizeof raft, "%s/raft", node->directory);
     snprintf(identity, sizeof identity, "%s/node", node->directory);
     mkdir(raft, 0700);
+    place_of(node, node->place, place, sizeof place);
+    snprintf(manifest, sizeof manifest, "%s/manifest", place);
+    node->state_received = false;
     struct replica_options options = {.directory = raft,
                                       .identity_path = identity,
                                       .name = node->name,
@@ -114,7 +163,13 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .entry_bytes_max = 1 << 20,
                                       .entries_in_flight_max = 8,
                                       .log_cache_bytes = 1 << 20,
+                                      .transfer_bytes_per_second_max =
+                                          node->transfer_bytes_per_second_max,
                                       .tiers = node->tiers,
+                                      .manifest_path = manifest,
+                                      .state_begin = on_state_begin,
+                                      .state_commit = on_state_commit,
+                                      .state_received = on_state_received,
                                       .on_failed = on_failed,
                                       .context = node};
     if (replica_start(&options, &replica, error, error_size) != 0) {

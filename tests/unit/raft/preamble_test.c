@@ -60,7 +60,7 @@ static void another_protocol_version_or_kind_is_refused(void **unused)
     (void)unused;
     assert_refused_with(0, 'G');
     assert_refused_with(4, 2);
-    assert_refused_with(6, 2);
+    assert_refused_with(6, 3);
 }
 
 static void an_address_must_be_a_text_of_its_length(void **unused)

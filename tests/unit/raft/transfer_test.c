@@ -1,0 +1,240 @@
+/* A node that is too far behind, or new, gets the whole state from the leader. */
+#include "nodes_fixture.h"
+
+#include "log.h"
+
+#include <signal.h>
+
+#define VALUE_BYTES 4096
+
+/* So much that the log (1 MiB in memory) no longer reaches back. */
+static void write_much(struct fixture *fixture, const char *prefix)
+{
+    static char value[VALUE_BYTES];
+    struct node *leader = wait_for_leader(fixture);
+
+    memset(value, 'v', sizeof value - 1);
+    for (int i = 0; i < 1500; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "%s%d", prefix, i);
+        assert_int_equal(put(leader, key, value), 0);
+    }
+}
+
+static void wait_for_truncation(struct node *node, uint64_t above)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    struct replica_view view;
+
+    do {
+        replica_view(node->replica, &view);
+        usleep(2000);
+    } while (view.first_log_index <= above && now_ms() < end);
+    assert_true(view.first_log_index > above);
+}
+
+/* As main does: starts the node again on the state that it got. */
+static void wait_for_state(struct node *node)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+
+    while (!node->state_received && now_ms() < end)
+        usleep(2000);
+    assert_true(node->state_received);
+    node_stop(node);
+    node_start(node, false);
+}
+
+static struct node *a_follower(struct fixture *fixture, const struct node *leader)
+{
+    return leader == &fixture->nodes[1] ? &fixture->nodes[2] : &fixture->nodes[1];
+}
+
+static uint64_t last_index(struct node *node)
+{
+    struct replica_view view;
+
+    replica_view(node->replica, &view);
+    return view.last_log_index;
+}
+
+static void a_follower_that_was_away_for_long_gets_the_state_and_goes_on(void **state)
+{
+    struct fixture *fixture = *state;
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    struct node *away = a_follower(fixture, leader);
+    uint64_t before = last_index(leader);
+
+    node_stop(away);
+    write_much(fixture, "k");
+    wait_for_truncation(leader, before);
+    node_start(away, false);
+    wait_for_state(away);
+    wait_for_agreement(fixture);
+    /* It follows the log again, and its vote counts. */
+    assert_int_equal(put(leader, "after", "1"), 0);
+    wait_for_agreement(fixture);
+    struct node *other = NULL;
+    for (int i = 0; i < VOTERS; i++)
+        if (&fixture->nodes[i] != leader && &fixture->nodes[i] != away)
+            other = &fixture->nodes[i];
+    node_stop(other);
+    assert_int_equal(put(leader, "after", "2"), 0);
+    assert_int_equal(read_index(leader), 0);
+    /* And it keeps all over a restart. */
+    node_stop(away);
+    node_start(away, false);
+    assert_int_equal(put(wait_for_leader(fixture), "after", "3"), 0);
+    wait_for_agreement(fixture);
+    assert_int_equal(away->begun, 1);
+}
+
+static void a_new_node_that_the_log_cannot_serve_joins_by_the_state(void **state)
+{
+    struct fixture *fixture = *state;
+    struct node *leader = &fixture->nodes[0], *fresh = &fixture->nodes[1];
+    node_start(leader, true);
+    wait_for_leader(fixture);
+    write_much(fixture, "k");
+    wait_for_truncation(leader, 10);
+    node_start(fresh, false);
+
+    struct replica_change change = {.join = join_request(fresh)};
+    struct replica_operation *operation = replica_change_new(REPLICA_JOIN, &change);
+    operation->reply = leader->reply;
+    assert_int_equal(replica_submit(leader->replica, operation), 0);
+    wait_for_state(fresh);
+    struct pollfd readable = {.fd = inbox_fd(leader->reply), .events = POLLIN};
+    assert_int_equal(poll(&readable, 1, WAIT_MS_MAX * 2), 1);
+    assert_ptr_equal(inbox_take(leader->reply), operation);
+    assert_int_equal(operation->status, 0);
+    replica_operation_free(operation);
+    wait_for_agreement(fixture);
+    assert_int_equal(put(leader, "after", "1"), 0);
+    wait_for_agreement(fixture);
+}
+
+static void writes_go_on_during_a_transfer_and_are_not_missed(void **state)
+{
+    struct fixture *fixture = *state;
+    static char value[VALUE_BYTES];
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    struct node *away = a_follower(fixture, leader);
+    uint64_t before = last_index(leader);
+
+    node_stop(away);
+    write_much(fixture, "k");
+    wait_for_truncation(leader, before);
+    /* Some seconds for about 6 MiB. The limit is read when a transfer begins, at the leader. */
+    node_stop(leader);
+    for (int i = 0; i < VOTERS; i++)
+        fixture->nodes[i].transfer_bytes_per_second_max = 4 << 20;
+    node_start(leader, false);
+    leader = wait_for_leader(fixture);
+    wait_for_agreement(fixture);
+    node_start(away, false);
+    memset(value, 'w', sizeof value - 1);
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    for (int i = 0; !away->state_received && now_ms() < end; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "during%d", i % 100);
+        assert_int_equal(put(leader, key, value), 0);
+        usleep(5000);
+    }
+    wait_for_state(away);
+    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    wait_for_agreement(fixture);
+    assert_int_equal(away->begun, 1);
+}
+
+/* The leader goes while it sends: the next leader sends it all again. */
+static void a_transfer_whose_leader_goes_begins_anew_with_the_next(void **state)
+{
+    struct fixture *fixture = *state;
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    struct node *away = a_follower(fixture, leader);
+    uint64_t before = last_index(leader);
+
+    node_stop(away);
+    write_much(fixture, "k");
+    for (int i = 0; i < VOTERS; i++) {
+        struct node *node = &fixture->nodes[i];
+        if (node == away)
+            continue;
+        wait_for_truncation(node, before);
+        node_stop(node);
+        node->transfer_bytes_per_second_max = 4 << 20;
+    }
+    for (int i = 0; i < VOTERS; i++)
+        if (&fixture->nodes[i] != away)
+            node_start(&fixture->nodes[i], false);
+    leader = wait_for_leader(fixture);
+    node_start(away, false);
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    while (away->begun == 0 && now_ms() < end)
+        usleep(1000);
+    assert_int_equal(away->begun, 1);
+    struct replica_change change = {0};
+    assert_int_equal(change_as(leader, REPLICA_TRANSFER, &change), 0);
+    node_stop(leader);
+    node_start(leader, false);
+    wait_for_state(away);
+    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    wait_for_agreement(fixture);
+}
+
+/* The state was switched to and the log not yet: as after a crash between the two. */
+static void a_log_that_lags_behind_its_state_follows_at_the_start(void **state)
+{
+    struct fixture *fixture = *state;
+    char raft[TEMP_FOLDER_PATH_BYTES + 32], kept[TEMP_FOLDER_PATH_BYTES + 32], command[2048];
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    struct node *away = a_follower(fixture, leader);
+    uint64_t before = last_index(leader);
+
+    node_stop(away);
+    snprintf(raft, sizeof raft, "%s/raft", away->directory);
+    snprintf(kept, sizeof kept, "%s/kept", away->directory);
+    snprintf(command, sizeof command, "cp -r %s %s", raft, kept);
+    assert_int_equal(system(command), 0);
+    write_much(fixture, "k");
+    wait_for_truncation(leader, before);
+    node_start(away, false);
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    while (!away->state_received && now_ms() < end)
+        usleep(2000);
+    node_stop(away);
+    for (int round = 0; round < 2; round++) {
+        node_start(away, false);
+        wait_for_agreement(fixture);
+        node_stop(away);
+        /* The old log again. Its term and vote are older, too, which is why nobody may do this
+         * outside of a test in which all know the newer ones. */
+        temp_folder_remove(raft);
+        snprintf(command, sizeof command, "cp -r %s %s", kept, raft);
+        assert_int_equal(system(command), 0);
+    }
+    node_start(away, false);
+    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    wait_for_agreement(fixture);
+    assert_int_equal(away->begun, 1);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN); /* As main does */
+    log_configure(LOG_LEVEL_WARNING, LOG_FORMAT_LOGFMT);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_follower_that_was_away_for_long_gets_the_state_and_goes_on),
+        TEST(a_new_node_that_the_log_cannot_serve_joins_by_the_state),
+        TEST(writes_go_on_during_a_transfer_and_are_not_missed),
+        TEST(a_transfer_whose_leader_goes_begins_anew_with_the_next),
+        TEST(a_log_that_lags_behind_its_state_follows_at_the_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
