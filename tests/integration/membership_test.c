@@ -157,6 +157,97 @@ static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
     cluster_stop(cluster);
 }
 
+/* Small log and tiers, so that little is enough to leave a node behind, and all tiers are used. */
+static const char *const small_flags[] = {"--election-timeout=500ms",  "--heartbeat=50ms",
+                                          "--log-cache-bytes=1MiB",    "--hot-bytes=4MiB",
+                                          "--warm-bytes=4MiB",         "--flush-interval=50ms",
+                                          "--cold-segment-bytes=1MiB", NULL};
+
+static void fill(struct cluster *cluster, size_t from, size_t to)
+{
+    static char value[16384];
+
+    memset(value, 'v', sizeof(value) - 1);
+    for (size_t i = from; i < to; i++) {
+        struct http_answer answer;
+        char path[32];
+        snprintf(path, sizeof(path), "/key/fill%zu", i);
+        http_run(&(struct http_request){.method = "PUT",
+                                        .address =
+                                            cluster_address(cluster, cluster_wait_leader(cluster)),
+                                        .path = path,
+                                        .body = value},
+                 &answer);
+        assert_int_equal(answer.status, 200);
+        http_free(&answer);
+    }
+}
+
+/* The node lists itself as too far behind until it has started on the state of another. */
+static void wait_for_transfer(struct cluster *cluster, size_t node)
+{
+    uint64_t deadline = test_now_ms() + WAIT_MS;
+    bool received = false;
+
+    while (!received) {
+        char *log = cluster_log(cluster, node);
+        received =
+            strstr(log, "event=\"log replaced: it continues the state that was received\"") != NULL;
+        free(log);
+        assert_true(test_now_ms() < deadline);
+        test_sleep_ms(10);
+    }
+    cluster_node_wait_ready(cluster, node);
+}
+
+static void a_node_that_was_away_for_long_gets_the_state(void **state)
+{
+    struct cluster *cluster = cluster_start(3, small_flags);
+
+    (void)state;
+    fill(cluster, 0, 50);
+    cluster_node_kill(cluster, 2);
+    fill(cluster, 0, 1000);
+    cluster_node_start(cluster, 2);
+    wait_for_transfer(cluster, 2);
+    cluster_expect_agreement(cluster);
+    assert_true(cluster_status_number(cluster, 2, "tiers.cold_keys") > 0);
+    /* It is a full member: with it and without another there is a quorum. */
+    cluster_node_kill(cluster, 1);
+    write_through_leader(cluster, "1");
+    cluster_node_kill(cluster, 2);
+    cluster_node_start(cluster, 1);
+    cluster_node_start(cluster, 2);
+    cluster_node_wait_ready(cluster, 1);
+    cluster_node_wait_ready(cluster, 2);
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
+/* Killed at whatever moment of the transfer, it comes back with the old state or the new. */
+static void a_node_that_is_killed_while_it_gets_the_state_begins_anew(void **state)
+{
+    struct cluster *cluster = cluster_new(3, small_flags);
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        cluster_node_flag(cluster, i, "--transfer-bytes-per-second-max=16MiB");
+        cluster_node_start(cluster, i);
+        cluster_node_wait_ready(cluster, i);
+    }
+    cluster_node_kill(cluster, 2);
+    fill(cluster, 0, 700);
+    for (uint64_t pause_ms = 40; pause_ms <= 400; pause_ms += 60) {
+        cluster_node_start(cluster, 2);
+        test_sleep_ms(pause_ms); /* Not for anything: the moment is what varies */
+        cluster_node_kill(cluster, 2);
+    }
+    cluster_node_start(cluster, 2);
+    wait_for_transfer(cluster, 2);
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +255,9 @@ int main(void)
                                   cluster_teardown),
         cmocka_unit_test_teardown(a_leader_hands_over_before_it_stops, cluster_teardown),
         cmocka_unit_test_teardown(a_node_that_comes_back_elsewhere_tells_the_cluster,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(a_node_that_was_away_for_long_gets_the_state, cluster_teardown),
+        cmocka_unit_test_teardown(a_node_that_is_killed_while_it_gets_the_state_begins_anew,
                                   cluster_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <ftw.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,6 +203,75 @@ static void a_directory_without_write_permission_is_refused(void **unused)
     assert_refused("", "Permission denied");
 }
 
+static void make_directory(const char *path)
+{
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static bool is_there(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* Makes the next state as far as its directories; the caller frees `ret_next`. */
+static void next_begin(const struct datadir *datadir, struct datadir_next *ret_next)
+{
+    char error_text[512] = "";
+    if (datadir_next(datadir, ret_next, error_text, sizeof(error_text)) != 0)
+        fail_msg("%s", error_text);
+    assert_false(is_there(ret_next->warm_path));
+    assert_false(is_there(ret_next->cold_path));
+    assert_false(is_there(ret_next->manifest_path));
+    make_directory(ret_next->warm_path);
+    make_directory(ret_next->cold_path);
+}
+
+static void another_state_takes_the_place_of_the_live_one(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir(cold);
+    struct datadir_next next;
+    char error_text[512] = "", before[160];
+    make_directory(datadir.warm_path);
+    snprintf(before, sizeof(before), "%s", datadir.warm_path);
+    next_begin(&datadir, &next);
+    assert_int_equal(datadir_next_commit(&datadir, error_text, sizeof(error_text)), 0);
+    assert_true(is_there(before)); /* It may still be in use */
+    datadir_close(&datadir);
+
+    datadir = open_datadir(cold);
+    assert_int_equal(datadir.state, 2);
+    assert_string_equal(datadir.warm_path, next.warm_path);
+    assert_string_equal(datadir.cold_path, next.cold_path);
+    assert_string_equal(datadir.manifest_path, next.manifest_path);
+    assert_true(is_there(datadir.warm_path));
+    assert_false(is_there(before));
+    datadir_next_free(&next);
+    datadir_close(&datadir);
+}
+
+static void an_exchange_that_was_interrupted_leaves_the_live_state(void **unused)
+{
+    (void)unused;
+    struct datadir datadir = open_datadir(cold);
+    struct datadir_next next, again;
+    make_directory(datadir.warm_path);
+    next_begin(&datadir, &next);
+    /* Begun anew in the same run: what was there is gone. */
+    next_begin(&datadir, &again);
+    assert_string_equal(again.warm_path, next.warm_path);
+    datadir_close(&datadir);
+
+    datadir = open_datadir(cold);
+    assert_int_equal(datadir.state, 1);
+    assert_true(is_there(datadir.warm_path));
+    assert_false(is_there(next.warm_path));
+    assert_false(is_there(next.cold_path));
+    datadir_next_free(&next);
+    datadir_next_free(&again);
+    datadir_close(&datadir);
+}
+
 int main(void)
 {
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, folder_make, folder_remove)
@@ -216,6 +286,10 @@ int main(void)
         IN_FOLDER(an_unknown_version_or_damage_of_current_is_refused),
         IN_FOLDER(paths_that_cannot_be_used_are_named_with_the_cause),
         IN_FOLDER(a_directory_without_write_permission_is_refused),
+        cmocka_unit_test_setup_teardown(another_state_takes_the_place_of_the_live_one, folder_make,
+                                        folder_remove),
+        cmocka_unit_test_setup_teardown(an_exchange_that_was_interrupted_leaves_the_live_state,
+                                        folder_make, folder_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
