@@ -71,6 +71,8 @@
       "time in which all cold segments are verified once; 0: never")                               \
     X(bytes, scrub_bytes_per_second_max, "8MiB", 0, 1125899906842624,                              \
       "limit on reads of the verification; 0: none")                                               \
+    X(flag, force_new_cluster, "false", 0, 0,                                                      \
+      "the majority is lost for good: go on alone, as a new cluster with this node's data")        \
     X(flag, direct_io, "true", 0, 0, "bypass the page cache for cold segments where possible")     \
     X(flag, curve, "true", 0, 0,                                                                   \
       "sample some keys to predict the hit rate by memory and policy: GET /tiers/curve")           \

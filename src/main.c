@@ -60,6 +60,7 @@ struct node {
     char http_listen[300], raft_listen[300]; /* With the port that was chosen if it was 0 */
     int http_reserved_fd, raft_reserved_fd;
     uint32_t connections_max;
+    bool reopened; /* It was up before in this process */
     struct tiers_cost_tiers tier_prices, tier_latencies;
 
     /* The tiers' callbacks come from the mover thread, also before the replica is
@@ -325,6 +326,7 @@ static int replica_open(struct node *node)
         .http_address = http_address(node),
         .version = TIERKV_VERSION,
         .bootstrap = *config->join == '\0',
+        .force_new_cluster = config->force_new_cluster && !node->reopened,
         .election_timeout_ms = (uint32_t)config->election_timeout,
         .heartbeat_ms = (uint32_t)config->heartbeat,
         .operations_max = (uint32_t)config->operations_max,
@@ -523,6 +525,7 @@ static int node_run(struct node *node)
             return -1;
         }
         bool again = wait_for_signal();
+        node->reopened = true;
         int result = node_close(node);
         if (!again || result != 0)
             return result;

@@ -18,6 +18,7 @@ struct command_state {
     struct tiers *tiers;
     uint64_t revision; /* Last one taken */
     uint64_t cluster_id;
+    uint64_t cluster_id_before;
     bool members_changed; /* By the entry that is being applied */
     struct members members;
 };
@@ -32,6 +33,9 @@ static int load_record(void *context, const struct tiers_record *record)
     if (record->key_len == sizeof(CLUSTER_KEY) - 1 &&
         memcmp(key, CLUSTER_KEY, record->key_len) == 0)
         return cluster_decode(value, record->value_len, &state->cluster_id);
+    if (record->key_len == sizeof(CLUSTER_KEY_BEFORE) - 1 &&
+        memcmp(key, CLUSTER_KEY_BEFORE, record->key_len) == 0)
+        return cluster_decode(value, record->value_len, &state->cluster_id_before);
     uint64_t raft_id;
     if (!member_key_parse(key, record->key_len, &raft_id))
         return TIERS_VERSION;
@@ -80,6 +84,11 @@ const struct command_member *command_member_find(const struct command_state *sta
 uint64_t command_cluster_id(const struct command_state *state)
 {
     return state->cluster_id;
+}
+
+uint64_t command_cluster_id_before(const struct command_state *state)
+{
+    return state->cluster_id_before;
 }
 
 /* ----------------------------------------------------------------------------- single commands */
@@ -132,9 +141,32 @@ static int apply_member_set(struct command_state *state, const struct command_op
                      op->value_len, 0, 0, revision_next(state));
 }
 
-static int apply_member_remove(struct command_state *state, const struct command_op *op)
+static int cluster_put(struct command_state *state, const char *key, uint64_t cluster_id)
 {
-    uint64_t raft_id = command_id_decode(op->key);
+    char *text = cluster_encode(cluster_id);
+    if (text == NULL)
+        return TIERS_NO_MEMORY;
+    int error = tiers_put(state->tiers, TIERS_SPACE_SYSTEM, key, strlen(key), text, strlen(text), 0,
+                          0, revision_next(state));
+    free(text);
+    return error;
+}
+
+static int apply_cluster_init(struct command_state *state, const struct command_op *op)
+{
+    if (state->cluster_id != 0)
+        return 0;
+    uint64_t cluster_id = command_id_decode(op->key);
+    int error = cluster_put(state, CLUSTER_KEY, cluster_id);
+    if (error != 0)
+        return error;
+    state->cluster_id = cluster_id;
+    state->members_changed = true;
+    return 0;
+}
+
+static int member_drop(struct command_state *state, uint64_t raft_id)
+{
     if (!members_remove(&state->members, raft_id))
         return 0;
     state->members_changed = true;
@@ -145,19 +177,29 @@ static int apply_member_remove(struct command_state *state, const struct command
                         revision_next(state), &existed);
 }
 
-static int apply_cluster_init(struct command_state *state, const struct command_op *op)
+static int apply_member_remove(struct command_state *state, const struct command_op *op)
 {
-    if (state->cluster_id != 0)
-        return 0;
+    return member_drop(state, command_id_decode(op->key));
+}
+
+/* The former id is kept: what was written under it, such as a snapshot of the log, still fits. */
+static int apply_cluster_reset(struct command_state *state, const struct command_op *op)
+{
     uint64_t cluster_id = command_id_decode(op->key);
-    char *text = cluster_encode(cluster_id);
-    if (text == NULL)
-        return TIERS_NO_MEMORY;
-    int error = tiers_put(state->tiers, TIERS_SPACE_SYSTEM, CLUSTER_KEY, sizeof(CLUSTER_KEY) - 1,
-                          text, strlen(text), 0, 0, revision_next(state));
-    free(text);
+    uint64_t survivor = command_id_decode(op->value);
+    if (cluster_id == state->cluster_id)
+        return 0;
+    int error = state->cluster_id != 0
+                    ? cluster_put(state, CLUSTER_KEY_BEFORE, state->cluster_id)
+                    : 0;
+    if (error == 0)
+        error = cluster_put(state, CLUSTER_KEY, cluster_id);
+    for (size_t i = state->members.n; i > 0 && error == 0; i--)
+        if (state->members.table[i - 1].raft_id != survivor)
+            error = member_drop(state, state->members.table[i - 1].raft_id);
     if (error != 0)
         return error;
+    state->cluster_id_before = state->cluster_id;
     state->cluster_id = cluster_id;
     state->members_changed = true;
     return 0;
@@ -184,6 +226,10 @@ static int apply_command(struct command_state *state, struct command_view *comma
     case COMMAND_CLUSTER_INIT:
         command_view_next(command, &op);
         error = apply_cluster_init(state, &op);
+        break;
+    case COMMAND_CLUSTER_RESET:
+        command_view_next(command, &op);
+        error = apply_cluster_reset(state, &op);
         break;
     }
     if (error == 0)

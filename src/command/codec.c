@@ -88,6 +88,9 @@ static bool op_valid(enum command_type type, const struct command_op *op)
         return op->type == COMMAND_OP_DELETE;
     if (type == COMMAND_CLUSTER_INIT && op->value_len != 0)
         return false;
+    if (type == COMMAND_CLUSTER_RESET &&
+        (op->value_len != COMMAND_ID_BYTES || command_id_decode(op->value) == 0))
+        return false;
     return op->type == COMMAND_OP_PUT;
 }
 
@@ -99,6 +102,7 @@ static bool op_count_valid(enum command_type type, size_t n_ops)
     case COMMAND_MEMBER_SET:
     case COMMAND_MEMBER_REMOVE:
     case COMMAND_CLUSTER_INIT:
+    case COMMAND_CLUSTER_RESET:
         return n_ops == 1;
     }
     return false;

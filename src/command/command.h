@@ -7,7 +7,8 @@
  *   then per op: u8 op, u8 zero, u16 key_len, u32 value_len, u64 flags, u64 expires_ms, key, value
  * A MEMBER_SET command has one op, a put whose key is the node's raft id (8 bytes, big-endian) and
  * whose value is the member's JSON text; see command_member. MEMBER_REMOVE has one op, a delete of
- * the raft id; CLUSTER_INIT one put of the cluster id (as key, no value). Flags and expiry are 0 in
+ * the raft id; CLUSTER_INIT one put of the cluster id (as key, no value); CLUSTER_RESET one put of the
+ * new cluster id, whose value is the raft id of the member that stays (8 bytes, big-endian). Flags and expiry are 0 in
  * deletes and in all of these. Each content has exactly one encoding.
  *
  * Encoding runs on the proposer's thread, decoding and applying on the raft loop; the decoder
@@ -30,6 +31,7 @@ enum command_type {
     COMMAND_MEMBER_REMOVE = 3, /* Removes one */
     COMMAND_CLUSTER_INIT =
         4, /* First command of a cluster: sets its id; later ones change nothing */
+    COMMAND_CLUSTER_RESET = 5, /* The cluster begins anew, under another id, with one member */
 };
 
 enum command_op_type { COMMAND_OP_PUT = 1, COMMAND_OP_DELETE = 2 };
@@ -110,10 +112,14 @@ const struct command_member *command_members(const struct command_state *state, 
 const struct command_member *command_member_find(const struct command_state *state,
                                                  uint64_t raft_id);
 uint64_t command_cluster_id(const struct command_state *state); /* 0: none yet */
+/* The id before the last reset; 0: there was none. */
+uint64_t command_cluster_id_before(const struct command_state *state);
 
 /* Encoded commands, malloc'ed, the caller's; NULL: out of memory or invalid. */
 void *command_member_set(const struct command_member *member, uint64_t time_ms, size_t *ret_bytes);
 void *command_member_remove(uint64_t raft_id, uint64_t time_ms, size_t *ret_bytes);
 void *command_cluster_init(uint64_t cluster_id, uint64_t time_ms, size_t *ret_bytes);
+void *command_cluster_reset(uint64_t cluster_id, uint64_t raft_id, uint64_t time_ms,
+                            size_t *ret_bytes);
 
 #endif

@@ -255,3 +255,13 @@ void *command_cluster_init(uint64_t cluster_id, uint64_t time_ms, size_t *ret_by
     struct command_op op = {.type = COMMAND_OP_PUT};
     return encode_one(COMMAND_CLUSTER_INIT, &op, cluster_id, time_ms, ret_bytes);
 }
+
+void *command_cluster_reset(uint64_t cluster_id, uint64_t raft_id, uint64_t time_ms,
+                            size_t *ret_bytes)
+{
+    unsigned char survivor[COMMAND_ID_BYTES];
+    command_id_encode(raft_id, survivor);
+    struct command_op op = {
+        .type = COMMAND_OP_PUT, .value = survivor, .value_len = sizeof(survivor)};
+    return encode_one(COMMAND_CLUSTER_RESET, &op, cluster_id, time_ms, ret_bytes);
+}

@@ -27,6 +27,8 @@ int member_decode(uint64_t raft_id, const void *text, size_t bytes,
 /* Keys in TIERS_SPACE_SYSTEM. */
 #define MEMBER_KEY_BYTES 23 /* "member/" and 16 hexadecimal digits */
 #define CLUSTER_KEY      "cluster"
+/* The id before the last reset. */
+#define CLUSTER_KEY_BEFORE "cluster/before"
 void member_key(uint64_t raft_id, char ret_key[static MEMBER_KEY_BYTES + 1]);
 /* False: not a member's key. */
 bool member_key_parse(const void *key, size_t key_len, uint64_t *ret_raft_id);

@@ -21,6 +21,12 @@ void admission_adopt_cluster(struct replica *replica, uint64_t cluster_id)
         driver_fail(&replica->driver, "%s: %s", replica->options.identity_path, strerror(errno));
 }
 
+void admission_change_cluster(struct replica *replica, uint64_t cluster_id)
+{
+    replica->identity.cluster_id = 0;
+    admission_adopt_cluster(replica, cluster_id);
+}
+
 static const char *refusal_of(const struct replica *replica, const struct preamble *preamble)
 {
     const struct identity *own = &replica->identity;

@@ -112,7 +112,10 @@ static int apply(void *context, raft_index index, raft_term term, enum raft_entr
     }
     if (members_changed) {
         change_rows_changed(replica);
-        admission_adopt_cluster(replica, command_cluster_id(replica->state));
+        if (command_cluster_id_before(replica->state) == replica->identity.cluster_id)
+            admission_change_cluster(replica, command_cluster_id(replica->state));
+        else
+            admission_adopt_cluster(replica, command_cluster_id(replica->state));
     }
     if (members_changed || type == RAFT_CHANGE)
         view_publish(replica);
@@ -140,8 +143,8 @@ static bool manifest_fits(void *context, const void *manifest, size_t bytes, raf
 {
     const struct replica *replica = context;
 
-    return truncate_manifest_check(manifest, bytes, index, command_cluster_id(replica->state),
-                                   error_text, error_text_size);
+    return truncate_manifest_check(manifest, bytes, index, replica->state, error_text,
+                                   error_text_size);
 }
 
 static void state_changed(void *context)

@@ -11,6 +11,7 @@
 #include "raft/segments.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
@@ -99,6 +100,21 @@ static int bootstrap(struct replica *replica)
     return rv == RAFT_CANTBOOTSTRAP ? 0 : rv;
 }
 
+/* Appends a configuration of this node alone to the log. */
+static int recover_alone(struct replica *replica)
+{
+    struct raft_configuration configuration;
+    int rv;
+
+    raft_configuration_init(&configuration);
+    rv = raft_configuration_add(&configuration, replica->identity.raft_id,
+                                replica->options.raft_address, RAFT_VOTER);
+    if (rv == 0)
+        rv = replica->io.recover(&replica->io, &configuration);
+    raft_configuration_close(&configuration);
+    return rv;
+}
+
 static int backend_open(struct replica *replica, raft_index applied)
 {
     struct driver_options options = {.id = replica->identity.raft_id,
@@ -131,7 +147,9 @@ static int backend_open(struct replica *replica, raft_index applied)
     io->truncate = truncate_backend;
     /* Only what is new in every respect may form a cluster: a directory that lost its log must not
      * begin another one under the same identity. */
-    if (replica->options.bootstrap && applied == 0 && replica->identity.cluster_id == 0)
+    if (replica->options.force_new_cluster)
+        rv = recover_alone(replica);
+    else if (replica->options.bootstrap && applied == 0 && replica->identity.cluster_id == 0)
         rv = bootstrap(replica);
     return rv;
 }
@@ -143,6 +161,11 @@ static int raft_open(struct replica *replica, char *error_text, size_t error_tex
     int rv;
 
     tiers_position_applied(replica->tiers, &position);
+    if (replica->options.force_new_cluster && replica->identity.cluster_id == 0) {
+        snprintf(error_text, error_text_size,
+                 "force_new_cluster: this node was in no cluster that could be continued");
+        return -1;
+    }
     rv = backend_open(replica, position.index);
     if (rv != 0)
         goto fail;
@@ -214,9 +237,21 @@ static int files_open(struct replica *replica, char *error_text, size_t error_te
         return -1;
     self_prepare(replica);
     rv = command_state_open(options->tiers, &replica->state);
-    if (rv != 0)
+    if (rv != 0) {
         snprintf(error_text, error_text_size, "member table: %s", tiers_strerror(rv));
-    return rv == 0 ? 0 : -1;
+        return -1;
+    }
+    /* A new cluster was formed, and the end came before this was remembered. */
+    if (command_cluster_id_before(replica->state) != 0 &&
+        command_cluster_id_before(replica->state) == replica->identity.cluster_id) {
+        replica->identity.cluster_id = command_cluster_id(replica->state);
+        if (identity_store(options->identity_path, &replica->identity) != 0) {
+            snprintf(error_text, error_text_size, "%s: %s", options->identity_path,
+                     strerror(errno));
+            return -1;
+        }
+    }
+    return 0;
 }
 
 static int loop_and_peers_open(struct replica *replica, char *error_text, size_t error_text_size)

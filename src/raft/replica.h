@@ -190,6 +190,9 @@ struct replica_options {
     const char *http_address;  /* Advertised to clients */
     const char *version;       /* Of the program, for the member table */
     bool bootstrap; /* If the directory is new: form a cluster of one. Else wait to be joined */
+    /* The majority is lost for good: this node becomes the only member of a new cluster, with all
+     * that it has. Nobody of the old one may ever be started with its old directory. */
+    bool force_new_cluster;
     uint32_t election_timeout_ms;
     uint32_t heartbeat_ms;
     uint32_t operations_max;       /* Waiting operations; beyond: REPLICA_BUSY */

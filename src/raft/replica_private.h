@@ -167,6 +167,8 @@ void *replica_loop_run(void *argument);
 extern const struct transport_callbacks admission_callbacks;
 /* Remembers durably, if the node is in no cluster yet. */
 void admission_adopt_cluster(struct replica *replica, uint64_t cluster_id);
+/* Remembers another cluster instead of its own, durably. */
+void admission_change_cluster(struct replica *replica, uint64_t cluster_id);
 
 /* propose.c */
 void propose_take(struct replica *replica, struct replica_operation *operation);
@@ -240,7 +242,8 @@ int truncate_backend(struct raft_io *io, raft_index index);
 void truncate_contents(uint64_t cluster_id, raft_index index,
                        unsigned char ret_bytes[TRUNCATE_CONTENTS_BYTES]);
 /* Is this the manifest of a snapshot at that index, of that cluster? */
-bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
-                             char *error_text, size_t error_text_size);
+bool truncate_manifest_check(const void *bytes, size_t n, raft_index index,
+                             const struct command_state *state, char *error_text,
+                             size_t error_text_size);
 
 #endif

@@ -4,6 +4,8 @@
  * set by joining again (node/joiner.c), until they find themselves registered. */
 #include "raft/replica_private.h"
 
+#include "log.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -49,6 +51,15 @@ void self_register(struct replica *replica)
         command = command_cluster_init(new_cluster_id(replica), change_wall_clock_ms(), &bytes);
         propose_internal(replica, command, bytes);
         propose_pump(replica);
+    }
+    if (replica->options.force_new_cluster) {
+        replica->options.force_new_cluster = false; /* Once */
+        command = command_cluster_reset(new_cluster_id(replica), replica->identity.raft_id,
+                                        change_wall_clock_ms(), &bytes);
+        propose_internal(replica, command, bytes);
+        propose_pump(replica);
+        log_warning("this node forms a new cluster by itself: members of the old one must not be "
+                    "started again with their old directories");
     }
     if (self_registered(replica))
         return;

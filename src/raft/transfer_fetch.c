@@ -120,7 +120,7 @@ static bool manifest_receive(struct transfer_fetch *fetch, struct manifest *ret_
 static bool state_receive(struct transfer_fetch *fetch, const struct manifest *manifest,
                           const struct replica_state_paths *paths)
 {
-    struct tiers_position position;
+    struct tiers_position position = {0};
     char reason[400] = "";
     int error = tiers_checkpoint_install(paths->warm, paths->cold, source, fetch, &position, reason,
                                          sizeof reason);

@@ -34,8 +34,9 @@ void truncate_contents(uint64_t cluster_id, raft_index index,
     memcpy(ret_bytes, &contents, sizeof contents);
 }
 
-bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint64_t cluster_id,
-                             char *error_text, size_t error_text_size)
+bool truncate_manifest_check(const void *bytes, size_t n, raft_index index,
+                             const struct command_state *state, char *error_text,
+                             size_t error_text_size)
 {
     struct contents manifest;
 
@@ -52,7 +53,8 @@ bool truncate_manifest_check(const void *bytes, size_t n, raft_index index, uint
     }
     if (le64toh(manifest.index) != index)
         goto damaged;
-    if (le64toh(manifest.cluster_id) != cluster_id) {
+    if (le64toh(manifest.cluster_id) != command_cluster_id(state) &&
+        le64toh(manifest.cluster_id) != command_cluster_id_before(state)) {
         snprintf(error_text, error_text_size, "the log and the state belong to different clusters");
         return false;
     }

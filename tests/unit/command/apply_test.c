@@ -401,6 +401,33 @@ static void members_and_cluster_id_are_there_after_a_restart(void **unused)
     node_free(node);
 }
 
+static void a_reset_leaves_one_member_under_another_id(void **unused)
+{
+    (void)unused;
+    struct node *node = node_new();
+    struct blob reset = {0};
+    reset.bytes = command_cluster_reset(43, 2, 1, &reset.size);
+    assert_non_null(reset.bytes);
+    struct blob commands[] = {cluster_init(42), member_set(1, "h:1"), member_set(2, "h:2"),
+                              member_set(3, "h:3"), reset};
+    apply(node, commands, 5, NULL);
+    for (int restart = 0; restart < 2; restart++) {
+        size_t n;
+        assert_int_equal(command_cluster_id(node->state), 43);
+        assert_int_equal(command_cluster_id_before(node->state), 42);
+        assert_int_equal(command_members(node->state, &n)[0].raft_id, 2);
+        assert_int_equal(n, 1);
+        node_close(node);
+        node_open(node);
+    }
+    /* As retried, or of a log that is replayed. */
+    struct tiers_position before = position_of(node);
+    reset.bytes = command_cluster_reset(43, 2, 1, &reset.size);
+    apply_one(node, reset);
+    assert_int_equal(position_of(node).revision, before.revision);
+    node_free(node);
+}
+
 static void user_keys_and_bookkeeping_do_not_meet(void **unused)
 {
     (void)unused;
@@ -463,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_full_member_table_refuses_without_failing),
         cmocka_unit_test(the_first_cluster_id_stays),
         cmocka_unit_test(members_and_cluster_id_are_there_after_a_restart),
+        cmocka_unit_test(a_reset_leaves_one_member_under_another_id),
         cmocka_unit_test(user_keys_and_bookkeeping_do_not_meet),
         cmocka_unit_test(two_nodes_that_apply_the_same_entries_are_equal),
     };

@@ -341,6 +341,62 @@ static void a_leader_that_moved_says_so_itself(void **state)
     wait_for_agreement(fixture);
 }
 
+/* Two of three are gone for good: the third goes on alone, with all that was acknowledged, as
+ * another cluster, with which those of the old one cannot be mixed up. */
+static void a_lost_majority_is_recovered_from_by_force(void **state)
+{
+    struct fixture *fixture = *state;
+    struct replica_view view;
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(put(leader, "a", "1"), 0);
+    wait_for_agreement(fixture);
+    struct node *survivor = a_follower(fixture, leader);
+    replica_view(survivor->replica, &view);
+    uint64_t cluster_before = view.cluster_id;
+    struct tiers_position before, after;
+    tiers_position_applied(survivor->tiers, &before);
+    for (int i = 0; i < VOTERS; i++)
+        node_stop(&fixture->nodes[i]);
+
+    survivor->force_new_cluster = true;
+    node_start(survivor, false);
+    survivor->force_new_cluster = false;
+    assert_ptr_equal(wait_for_leader(fixture), survivor);
+    assert_int_equal(put(survivor, "a", "2"), 0);
+    expect_voters(survivor, 1);
+    tiers_position_applied(survivor->tiers, &after);
+    assert_true(after.revision > before.revision);
+    for (int restart = 0; restart < 2; restart++) {
+        replica_view(survivor->replica, &view);
+        assert_true(view.cluster_id != 0 && view.cluster_id != cluster_before);
+        node_stop(survivor);
+        node_start(survivor, false);
+        wait_for_leader(fixture);
+        assert_int_equal(put(survivor, "a", "3"), 0);
+    }
+    /* One of the old cluster is not taken for a member, nor does it disturb. */
+    node_start(leader, false);
+    assert_int_equal(put(survivor, "a", "4"), 0);
+    expect_voters(survivor, 1);
+    node_stop(leader);
+    /* New ones join. */
+    node_start(&fixture->nodes[3], false);
+    assert_int_equal(join(survivor, &fixture->nodes[3]), 0);
+    wait_for_agreement(fixture);
+    expect_voters(survivor, 2);
+}
+
+static void a_node_that_was_in_no_cluster_has_none_to_go_on_with(void **state)
+{
+    struct fixture *fixture = *state;
+    char error[512] = "";
+    fixture->nodes[0].force_new_cluster = true;
+    assert_int_equal(node_try_start(&fixture->nodes[0], true, error, sizeof error), -1);
+    assert_non_null(strstr(error, "force_new_cluster"));
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN); /* As main does */
@@ -359,6 +415,8 @@ int main(void)
         TEST(writes_that_wait_during_a_handover_are_sent_to_the_new_leader),
         TEST(a_member_that_moved_is_found_at_its_new_address),
         TEST(a_leader_that_moved_says_so_itself),
+        TEST(a_lost_majority_is_recovered_from_by_force),
+        TEST(a_node_that_was_in_no_cluster_has_none_to_go_on_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,7 @@ struct node {
     _Atomic bool state_received;
     _Atomic unsigned begun; /* Transfers */
     uint64_t transfer_bytes_per_second_max;
+    bool force_new_cluster;
 };
 
 struct fixture {
@@ -156,6 +157,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .http_address = node->http_address,
                                       .version = "test",
                                       .bootstrap = bootstrap,
+                                      .force_new_cluster = node->force_new_cluster,
                                       .election_timeout_ms = 300,
                                       .heartbeat_ms = 50,
                                       .operations_max = 1024,
