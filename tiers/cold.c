@@ -28,6 +28,12 @@
 /* A larger scratch buffer is given back after the append that needed it. */
 #define SCRATCH_KEPT_MAX ((size_t)2 * COLD_BUFFER_BYTES)
 
+/* A dictionary may take this part of a segment at most. */
+#define DICTIONARY_SHARE 32
+
+/* How many of the newest segments are looked at for a dictionary at open. */
+#define DICTIONARY_LOOKS_MAX 16
+
 void cold_note(struct cold *cold, const char *format, ...)
 {
     va_list arguments;
@@ -70,6 +76,23 @@ uint64_t cold_appended_bytes(const struct cold *cold)
 
 /* ------------------------------------------------------------------------------ open and close */
 
+/* Goes on with the dictionary of the newest segment that has one. Without one it can still work. */
+static void dictionary_find(struct cold *cold)
+{
+    const struct cold_files *files = &cold->files;
+    for (size_t i = files->n; i > 0 && files->n - i < DICTIONARY_LOOKS_MAX; i--) {
+        struct cold_file *file = NULL;
+        uint64_t bytes;
+        if (cold_files_acquire(&cold->files, files->items[i - 1]->id, &file, &bytes) != 0)
+            continue;
+        int status =
+            cold_dictionaries_get(&cold->dictionaries, &cold->files, file, 0, &cold->dictionary);
+        cold_files_release(&cold->files, file);
+        if (status == 0)
+            return;
+    }
+}
+
 int cold_open(const struct cold_options *options, const struct cold_known *known, size_t n_known,
               uint64_t next_id, struct cold **ret_cold, char *error_text, size_t error_text_size)
 {
@@ -99,15 +122,18 @@ int cold_open(const struct cold_options *options, const struct cold_known *known
         if (cold->next_id <= known[i].id)
             cold->next_id = known[i].id + 1;
 
+    cold_dictionaries_open(&cold->dictionaries);
     int status = cold_write_open(cold, error_text, error_text_size);
     if (status == 0)
         status = cold_files_open(&cold->files, options->directory, options->direct_io, known,
                                  n_known, error_text, error_text_size);
     if (status != 0) {
         cold_write_close(cold);
+        cold_dictionaries_close(&cold->dictionaries);
         free(cold);
         return status;
     }
+    dictionary_find(cold);
     *ret_cold = cold;
     return 0;
 }
@@ -117,6 +143,8 @@ void cold_close(struct cold *cold)
     cold_abandon(cold);
     cold_write_close(cold);
     cold_files_close(&cold->files);
+    cold_dictionary_release(cold->dictionary);
+    cold_dictionaries_close(&cold->dictionaries);
     free(cold);
 }
 
@@ -162,6 +190,8 @@ static void active_close(struct cold *cold, uint64_t bytes)
     (void)close(cold->active_fd);
     cold->active_fd = -1;
     cold->active = NULL;
+    cold_dictionary_release(cold->active_dictionary);
+    cold->active_dictionary = NULL;
 }
 
 static void touched_add(struct cold *cold, struct cold_file *file)
@@ -179,6 +209,11 @@ static int active_create(struct cold *cold)
                          cold->files.directory);
     cold->directory_changed = true;
     touched_add(cold, cold->active);
+    if (cold->dictionary != NULL &&
+        cold->segment_bytes / DICTIONARY_SHARE >= cold->dictionary->n_bytes) {
+        cold_dictionary_retain(cold->dictionary);
+        cold->active_dictionary = cold->dictionary;
+    }
     cold_write_begin(cold);
     return 0;
 }
@@ -251,7 +286,9 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
         .value = value,
         .value_len = value_len,
     };
-    size_t n_bytes = cold_record_encode(cold->codec, &item, room != NULL ? room : cold->scratch);
+    size_t n_bytes = cold_record_encode(cold->codec, &item, cold->active_dictionary,
+                                        room != NULL ? room : cold->scratch);
+    cold_samples_add(cold->samples, value, value_len);
     struct cold_location location = {
         .segment = cold->active->id,
         .offset = cold_write_end(cold),
@@ -350,4 +387,25 @@ void cold_segment_delete(struct cold *cold, uint64_t id)
     touched_remove(cold, id);
     if (cold_files_delete(&cold->files, id) && !cold->stopped)
         (void)fsync_descriptor(cold, cold->files.directory_fd, "the directory");
+}
+
+/* ----------------------------------------------------------------------------- the dictionary */
+
+bool cold_dictionary_due(const struct cold *cold)
+{
+    return cold_samples_ready(cold->samples) &&
+           cold->segment_bytes / DICTIONARY_SHARE >= COLD_DICTIONARY_BYTES_MAX;
+}
+
+int cold_dictionary_train(struct cold *cold, unsigned *ret_saved_percent)
+{
+    struct cold_dictionary *dictionary = NULL;
+    int status =
+        cold_samples_train(cold->samples, cold->dictionary, &dictionary, ret_saved_percent);
+    if (status != 0)
+        return status;
+    cold_dictionaries_put(&cold->dictionaries, dictionary);
+    cold_dictionary_release(cold->dictionary);
+    cold->dictionary = dictionary;
+    return 0;
 }

@@ -71,6 +71,13 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
 #define COLD_TOUCHED_MAX 64
 int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n);
 
+/* Whether enough small values have passed by to train a zstd dictionary from them. */
+bool cold_dictionary_due(const struct cold *cold);
+/* Trains it. 0: it saves *ret_saved_percent of the bytes of such values, and segments begun from
+ * now on carry it. TIERS_NOT_FOUND: it does not pay. TIERS_NO_MEMORY. Takes a fraction of a second.
+ */
+int cold_dictionary_train(struct cold *cold, unsigned *ret_saved_percent);
+
 /* Gives up what was appended since the last cold_sync: seals the active segment at its last synced
  * size, and deletes the segments of which nothing was ever synced. What was synced stays readable,
  * and appending may go on (unless an fsync had failed). */

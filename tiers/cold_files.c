@@ -226,7 +226,8 @@ static int known_check_header(struct cold_files *files, const struct cold_file *
     if (error != 0)
         return fail(error_text, error_text_size, error, "read", files->directory, name);
 
-    int status = cold_header_check(file->id, block);
+    struct cold_header header;
+    int status = cold_header_read(file->id, block, &header);
     if (status == TIERS_VERSION)
         snprintf(error_text, error_text_size, "%s/%s has format version %u, this program knows %d",
                  files->directory, name, cold_header_version(block), COLD_SEGMENT_FORMAT);

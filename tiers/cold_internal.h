@@ -4,6 +4,7 @@
 #define TIERS_COLD_INTERNAL_H
 
 #include "cold.h"
+#include "cold_dictionaries.h"
 #include "cold_files.h"
 #include "cold_header.h"
 #include "cold_record.h"
@@ -39,15 +40,20 @@ struct cold {
     uint32_t read_depth;
     uint32_t read_queue;
 
+    struct cold_dictionaries dictionaries; /* Any thread */
+
     struct uring *ring;
     struct cold_codec *codec;
-    struct uring_op run_op; /* Of fsyncs and scans, which are waited for */
+    struct cold_samples *samples;
+    struct cold_dictionary *dictionary; /* Of segments to come; NULL: none */
+    struct uring_op run_op;             /* Of fsyncs and scans, which are waited for */
     uint64_t next_id;
 
     struct cold_file *active; /* The segment being appended to; NULL: none yet */
     int active_fd;
-    uint64_t preallocated; /* Up to where the active segment has its blocks */
-    unsigned char *memory; /* Of all buffers */
+    struct cold_dictionary *active_dictionary; /* In its file; NULL: none */
+    uint64_t preallocated;                     /* Up to where the active segment has its blocks */
+    unsigned char *memory;                     /* Of all buffers */
     struct cold_buffer buffers[COLD_BUFFERS];
     unsigned filling;       /* Index of the buffer that takes the next bytes */
     unsigned char *scratch; /* One encoded record that the filling buffer has no room for */

@@ -154,10 +154,21 @@ void cold_reader_close(struct cold_reader *reader)
 static int request_check(const struct cold_request *request, const struct fetch *fetch,
                          struct cold_item *ret_item)
 {
+    struct cold *cold = request->reader->cold;
     struct cold_item item = {.location = request->location};
-    int status = cold_record_decode(request->reader->codec,
-                                    fetch->bytes + (request->location.offset - fetch->offset),
-                                    request->location.bytes, &item);
+    const unsigned char *bytes = fetch->bytes + (request->location.offset - fetch->offset);
+    struct cold_dictionary *dictionary = NULL;
+    uint32_t id = cold_record_dictionary(bytes);
+    int status = 0;
+    if (id != 0)
+        status = cold_dictionaries_get(&cold->dictionaries, &cold->files, request->file, id,
+                                       &dictionary);
+    if (status == 0)
+        status = cold_record_decode(request->reader->codec, bytes, request->location.bytes,
+                                    dictionary, &item);
+    cold_dictionary_release(dictionary);
+    if (status == TIERS_NOT_FOUND || status == TIERS_VERSION)
+        return TIERS_CORRUPT;
     if (status != 0)
         return status;
     if (item.space != request->space || item.key_len != request->key_len ||

@@ -15,10 +15,15 @@
 #include <zstd.h>
 
 #define FLAG_COMPRESSED  1
+#define FLAG_DICTIONARY  2
+#define FORMAT_PLAIN     1 /* Knows no dictionaries */
 #define CHECKSUM_OFFSET  64
 #define COMPRESSION      3
 #define SAVED_PERCENT    12
 #define COMPRESS_MIN     64 /* A shorter value has nothing to win: a frame costs 10 bytes */
+#define DICTIONARY_MIN   32 /* The same, with a dictionary */
+#define MISSES_MAX       16 /* After so many incompressible values in a row ... */
+#define TRY_EVERY        8  /* ... one in so many is tried */
 #define DECODED_KEPT_MAX (256u << 10) /* A larger buffer is given back before the next record */
 
 struct cold_codec {
@@ -26,6 +31,7 @@ struct cold_codec {
     ZSTD_DCtx *decompressor;
     unsigned char *decoded; /* The last decompressed value */
     size_t decoded_size;
+    unsigned misses; /* Values in a row that did not compress, or were not tried */
 };
 
 struct header {
@@ -36,6 +42,7 @@ struct header {
     uint16_t key_len;
     uint32_t value_len;
     uint32_t stored_len;
+    uint32_t dictionary;
 };
 
 struct cold_codec *cold_codec_new(void)
@@ -82,29 +89,40 @@ size_t cold_record_bytes_max(size_t key_len, size_t value_len)
 
 /* Stores the value at `to`, which has room for all of it. Returns the stored length, which is less
  * than the value's only if it was compressed. */
-static size_t store_value(struct cold_codec *codec, const struct cold_item *item, unsigned char *to)
+static size_t store_value(struct cold_codec *codec, const struct cold_item *item,
+                          const struct cold_dictionary *dictionary, unsigned char *to)
 {
-    if (item->value_len >= COMPRESS_MIN) {
+    bool hopeless = codec->misses >= MISSES_MAX && codec->misses % TRY_EVERY != 0;
+    bool tried = item->value_len >= (dictionary != NULL ? DICTIONARY_MIN : COMPRESS_MIN);
+    if (tried && !hopeless) {
         size_t worth = item->value_len - (item->value_len * SAVED_PERCENT + 99) / 100;
-        size_t stored = ZSTD_compressCCtx(codec->compressor, to, worth, item->value,
-                                          item->value_len, COMPRESSION);
-        if (!ZSTD_isError(stored))
+        size_t stored = dictionary != NULL
+                            ? ZSTD_compress_usingCDict(codec->compressor, to, worth, item->value,
+                                                       item->value_len, dictionary->compressor)
+                            : ZSTD_compressCCtx(codec->compressor, to, worth, item->value,
+                                                item->value_len, COMPRESSION);
+        if (!ZSTD_isError(stored)) {
+            codec->misses = 0;
             return stored;
+        }
     }
+    codec->misses += tried;
     if (item->value_len > 0)
         memcpy(to, item->value, item->value_len);
     return item->value_len;
 }
 
 size_t cold_record_encode(struct cold_codec *codec, const struct cold_item *item,
-                          unsigned char *bytes)
+                          const struct cold_dictionary *dictionary, unsigned char *bytes)
 {
     assert(item->key_len >= 1 && item->key_len <= TIERS_KEY_BYTES_MAX);
     assert(item->value_len <= TIERS_VALUE_BYTES_MAX);
 
+    if (item->value_len > COLD_DICTIONARY_VALUE_MAX)
+        dictionary = NULL;
     unsigned char *key = bytes + COLD_RECORD_HEADER_BYTES;
     memcpy(key, item->key, item->key_len);
-    size_t stored_len = store_value(codec, item, key + item->key_len);
+    size_t stored_len = store_value(codec, item, dictionary, key + item->key_len);
     size_t end = COLD_RECORD_HEADER_BYTES + item->key_len + stored_len;
     size_t n_bytes = record_bytes(item->key_len, stored_len);
     memset(bytes + end, 0, n_bytes - end);
@@ -112,7 +130,12 @@ size_t cold_record_encode(struct cold_codec *codec, const struct cold_item *item
     memset(bytes, 0, COLD_RECORD_HEADER_BYTES);
     little_endian_put(bytes, COLD_RECORD_MAGIC, 4);
     bytes[4] = COLD_RECORD_FORMAT;
-    bytes[5] = stored_len < item->value_len ? FLAG_COMPRESSED : 0;
+    if (stored_len < item->value_len && dictionary != NULL) {
+        bytes[5] = FLAG_COMPRESSED | FLAG_DICTIONARY;
+        little_endian_put(bytes + 20, dictionary->id, 4);
+    } else if (stored_len < item->value_len) {
+        bytes[5] = FLAG_COMPRESSED;
+    }
     bytes[6] = (unsigned char)item->space;
     little_endian_put(bytes + 8, item->key_len, 2);
     little_endian_put(bytes + 12, item->value_len, 4);
@@ -128,9 +151,15 @@ size_t cold_record_encode(struct cold_codec *codec, const struct cold_item *item
 
 static bool header_possible(const struct header *header)
 {
-    if (header->magic != COLD_RECORD_MAGIC || header->format != COLD_RECORD_FORMAT)
+    if (header->magic != COLD_RECORD_MAGIC || header->space > TIERS_SPACE_SYSTEM)
         return false;
-    if ((header->flags & ~FLAG_COMPRESSED) != 0 || header->space > TIERS_SPACE_SYSTEM)
+    if (header->format != COLD_RECORD_FORMAT && header->format != FORMAT_PLAIN)
+        return false;
+    bool with_dictionary =
+        header->flags == (FLAG_COMPRESSED | FLAG_DICTIONARY) && header->format != FORMAT_PLAIN;
+    if ((header->flags & ~FLAG_COMPRESSED) != 0 && !with_dictionary)
+        return false;
+    if (with_dictionary != (header->dictionary != 0))
         return false;
     if (header->key_len < 1 || header->key_len > TIERS_KEY_BYTES_MAX)
         return false;
@@ -151,6 +180,7 @@ static int header_read(const unsigned char *bytes, struct header *ret_header)
         .key_len = (uint16_t)little_endian_get(bytes + 8, 2),
         .value_len = (uint32_t)little_endian_get(bytes + 12, 4),
         .stored_len = (uint32_t)little_endian_get(bytes + 16, 4),
+        .dictionary = (uint32_t)little_endian_get(bytes + 20, 4),
     };
     if (!header_possible(&header))
         return TIERS_CORRUPT;
@@ -168,6 +198,12 @@ int cold_record_size(const unsigned char *bytes, size_t *ret_bytes)
     return 0;
 }
 
+uint32_t cold_record_dictionary(const unsigned char *bytes)
+{
+    struct header header;
+    return header_read(bytes, &header) == 0 ? header.dictionary : 0;
+}
+
 static int decoded_reserve(struct cold_codec *codec, size_t size)
 {
     if (codec->decoded_size >= size && codec->decoded_size <= DECODED_KEPT_MAX)
@@ -182,18 +218,24 @@ static int decoded_reserve(struct cold_codec *codec, size_t size)
 }
 
 static int decompress(struct cold_codec *codec, const unsigned char *stored,
-                      const struct header *header)
+                      const struct header *header, const struct cold_dictionary *dictionary)
 {
+    if (header->dictionary != 0 && (dictionary == NULL || dictionary->id != header->dictionary))
+        return TIERS_CORRUPT;
     int status = decoded_reserve(codec, header->value_len);
     if (status != 0)
         return status;
-    size_t n = ZSTD_decompressDCtx(codec->decompressor, codec->decoded, header->value_len, stored,
-                                   header->stored_len);
+    size_t n =
+        header->dictionary != 0
+            ? ZSTD_decompress_usingDDict(codec->decompressor, codec->decoded, header->value_len,
+                                         stored, header->stored_len, dictionary->decompressor)
+            : ZSTD_decompressDCtx(codec->decompressor, codec->decoded, header->value_len, stored,
+                                  header->stored_len);
     return ZSTD_isError(n) || n != header->value_len ? TIERS_CORRUPT : 0;
 }
 
 int cold_record_decode(struct cold_codec *codec, const unsigned char *bytes, size_t n_bytes,
-                       struct cold_item *ret_item)
+                       const struct cold_dictionary *dictionary, struct cold_item *ret_item)
 {
     if (n_bytes < COLD_RECORD_HEADER_BYTES)
         return TIERS_CORRUPT;
@@ -209,7 +251,7 @@ int cold_record_decode(struct cold_codec *codec, const unsigned char *bytes, siz
     const unsigned char *key = bytes + COLD_RECORD_HEADER_BYTES;
     const unsigned char *value = key + header.key_len;
     if ((header.flags & FLAG_COMPRESSED) != 0) {
-        status = decompress(codec, value, &header);
+        status = decompress(codec, value, &header, dictionary);
         if (status != 0)
             return status;
         value = codec->decoded;

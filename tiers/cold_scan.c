@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 /* With more unreadable blocks than this the disk is taken to be gone. */
 #define UNREADABLE_BLOCKS_MAX 256
@@ -203,7 +204,17 @@ static int record_read(struct cold_scan *scan, uint64_t position, struct cold_it
     status = window_hold(scan, position, n_bytes, &bytes);
     if (status != 0)
         return status;
-    status = cold_record_decode(scan->cold->codec, bytes, n_bytes, ret_item);
+    struct cold_dictionary *dictionary = NULL;
+    uint32_t id = cold_record_dictionary(bytes);
+    if (id != 0)
+        status = cold_dictionaries_get(&scan->cold->dictionaries, &scan->cold->files, scan->file,
+                                       id, &dictionary);
+    if (status == TIERS_NO_MEMORY)
+        return cold_fail(scan->cold, status, "out of memory for a dictionary");
+    if (status != 0)
+        return corrupt(scan, position, "the dictionary that a record needs is not there");
+    status = cold_record_decode(scan->cold->codec, bytes, n_bytes, dictionary, ret_item);
+    cold_dictionary_release(dictionary);
     if (status == TIERS_CORRUPT)
         return corrupt(scan, position, "the record's checksum is wrong");
     if (status != 0)
@@ -261,18 +272,29 @@ static int resume(struct cold_scan *scan)
 
 /* ------------------------------------------------------------------------------- the interface */
 
-static int header_check(struct cold_scan *scan)
+/* Checks header and dictionary; *ret_end: where they end, as far as is known. */
+static int header_check(struct cold_scan *scan, uint64_t *ret_end)
 {
     const unsigned char *bytes = NULL;
+    struct cold_header header;
+    *ret_end = COLD_BLOCK_BYTES;
     int status = window_hold(scan, 0, COLD_BLOCK_BYTES, &bytes);
     if (status != 0)
         return status;
-    status = cold_header_check(scan->file->id, bytes);
+    status = cold_header_read(scan->file->id, bytes, &header);
     if (status == TIERS_VERSION)
         return cold_fail(scan->cold, status,
                          "cold segment %016" PRIx64 " in %s has an unknown format version",
                          scan->file->id, scan->cold->files.directory);
-    return status == 0 ? 0 : corrupt(scan, 0, "no segment header");
+    if (status != 0)
+        return corrupt(scan, 0, "no segment header");
+    if (header.dictionary_bytes == 0)
+        return 0;
+    *ret_end = COLD_BLOCK_BYTES + cold_align_up(header.dictionary_bytes);
+    status = window_hold(scan, COLD_BLOCK_BYTES, header.dictionary_bytes, &bytes);
+    if (status == 0 && XXH3_64bits(bytes, header.dictionary_bytes) != header.dictionary_checksum)
+        status = corrupt(scan, COLD_BLOCK_BYTES, "the dictionary's checksum is wrong");
+    return status;
 }
 
 int cold_scan_open(struct cold *cold, uint64_t id, struct cold_scan **ret_scan)
@@ -338,9 +360,8 @@ int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item)
     if (scan->resume != 0)
         status = resume(scan);
     if (status == 0 && scan->position == 0) {
-        status = header_check(scan);
-        scan->position = COLD_BLOCK_BYTES;
-        end = COLD_BLOCK_BYTES;
+        status = header_check(scan, &end);
+        scan->position = end;
     }
     if (status == 0 && scan->position < scan->file_bytes)
         status = padding_skip(scan, &scan->position);

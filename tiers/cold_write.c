@@ -29,7 +29,8 @@ int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size)
 {
     cold->memory = aligned_alloc(COLD_BLOCK_BYTES, (size_t)COLD_BUFFERS * COLD_BUFFER_BYTES);
     cold->codec = cold_codec_new();
-    if (cold->memory == NULL || cold->codec == NULL) {
+    cold->samples = cold_samples_new();
+    if (cold->memory == NULL || cold->codec == NULL || cold->samples == NULL) {
         snprintf(error_text, error_text_size, "out of memory for the cold tier's buffers");
         return TIERS_NO_MEMORY;
     }
@@ -50,6 +51,7 @@ void cold_write_close(struct cold *cold)
     if (cold->ring == NULL || uring_close(cold->ring))
         free(cold->memory);
     cold_codec_free(cold->codec);
+    cold_samples_free(cold->samples);
     free(cold->scratch);
 }
 
@@ -74,8 +76,19 @@ void cold_write_begin(struct cold *cold)
     cold->filling = 0;
     struct cold_buffer *buffer = &cold->buffers[0];
     buffer_reset(buffer, 0);
-    cold_header_write(cold->active->id, buffer->bytes);
+    const struct cold_dictionary *dictionary = cold->active_dictionary;
+    struct cold_header header = {0};
     buffer->length = COLD_BLOCK_BYTES;
+    if (dictionary != NULL) {
+        header.dictionary_bytes = dictionary->n_bytes;
+        header.dictionary_checksum = dictionary->checksum;
+        size_t padded = (size_t)cold_align_up(dictionary->n_bytes);
+        memcpy(buffer->bytes + COLD_BLOCK_BYTES, dictionary->bytes, dictionary->n_bytes);
+        memset(buffer->bytes + COLD_BLOCK_BYTES + dictionary->n_bytes, 0,
+               padded - dictionary->n_bytes);
+        buffer->length += (uint32_t)padded;
+    }
+    cold_header_write(cold->active->id, &header, buffer->bytes);
 }
 
 static void write_failed(struct cold *cold, int error)

@@ -43,6 +43,7 @@ struct observer;
     X(compacted_segments)                                                                          \
     X(compacted_bytes)                                                                             \
     X(cold_written_bytes)                                                                          \
+    X(cold_dictionaries)                                                                           \
     X(scrubbed_segments)                                                                           \
     X(scrubbed_bytes)                                                                              \
     X(scrub_damages)                                                                               \

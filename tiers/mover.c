@@ -266,7 +266,7 @@ bool mover_step(struct mover *mover)
         mover_promote_batch(mover);
         return true;
     }
-    if (cold_compact_step(mover)) {
+    if (mover_cold_train(mover) || cold_compact_step(mover)) {
         return true;
     }
     return mover_scrub_step(mover) || (flushed && mover_flush_due(mover));

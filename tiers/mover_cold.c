@@ -41,6 +41,22 @@ bool mover_cold_may_demote(struct mover *mover)
            rate_wait_ms(&mover->write_rate, engine_now_ms(mover->tiers)) == 0;
 }
 
+bool mover_cold_train(struct mover *mover)
+{
+    struct tiers *tiers = mover->tiers;
+    unsigned saved_percent = 0;
+    if (!cold_dictionary_due(tiers->cold)) {
+        return false;
+    }
+    if (cold_dictionary_train(tiers->cold, &saved_percent) == 0) {
+        engine_count(&tiers->counters.cold_dictionaries, 1);
+        engine_event(tiers, TIERS_EVENT_INFO, "dictionary_trained",
+                     "a new dictionary saves %u percent of small values in new cold segments",
+                     saved_percent);
+    }
+    return true;
+}
+
 static void appends_pay(struct mover *mover)
 {
     uint64_t appended = cold_appended_bytes(mover->tiers->cold);

@@ -111,6 +111,8 @@ void mover_promote_batch(struct mover *mover);
 /* Whether demotion may write now, by the limit on bandwidth. While the warm tier is far over its
  * budget there is none. */
 bool mover_cold_may_demote(struct mover *mover);
+/* Trains a dictionary for small values, if it is time to. True if it tried. */
+bool mover_cold_train(struct mover *mover);
 /* Makes what was appended durable and remembers the segments that grew. */
 int mover_cold_sync(struct mover *mover);
 /* Puts the rows of those segments / forgets them once they are committed. */

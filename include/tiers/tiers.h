@@ -280,6 +280,7 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(compacted_segments, counter, "Segments rewritten and deleted")                               \
     X(compacted_bytes, counter, "Bytes of live records rewritten by compaction")                   \
     X(cold_written_bytes, counter, "Bytes of records appended to cold segments")                   \
+    X(cold_dictionaries, counter, "Dictionaries trained from small values and kept")               \
     X(scrubbed_segments, counter, "Cold segments that the scrubber found intact")                  \
     X(scrubbed_bytes, counter, "Bytes of cold segments read by the scrubber")                      \
     X(scrub_damages, counter, "Cold segments in which the scrubber found damage")                  \

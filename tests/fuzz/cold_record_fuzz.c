@@ -15,6 +15,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct cold_codec *codec;
+static struct cold_dictionary *dictionary;
 
 /* A copy that ends exactly at the end of its allocation. */
 static unsigned char *copy(const void *bytes, size_t n_bytes)
@@ -41,12 +42,12 @@ static void check_round_trip(const struct cold_item *item)
     size_t n_bytes_max = cold_record_bytes_max(item->key_len, item->value_len);
     unsigned char *bytes = malloc(n_bytes_max);
     assert(bytes != NULL);
-    size_t n_bytes = cold_record_encode(codec, item, bytes);
+    size_t n_bytes = cold_record_encode(codec, item, dictionary, bytes);
     assert(n_bytes <= n_bytes_max && n_bytes <= COLD_RECORD_BYTES_MAX);
     size_t size = 0;
     assert(cold_record_size(bytes, &size) == 0 && size == n_bytes);
     struct cold_item again;
-    assert(cold_record_decode(codec, bytes, n_bytes, &again) == 0);
+    assert(cold_record_decode(codec, bytes, n_bytes, dictionary, &again) == 0);
     check_equal(item, &again);
     free(bytes);
 }
@@ -54,7 +55,7 @@ static void check_round_trip(const struct cold_item *item)
 static void fuzz_decode(const unsigned char *bytes, size_t n_bytes)
 {
     struct cold_item item;
-    if (cold_record_decode(codec, bytes, n_bytes, &item) != 0)
+    if (cold_record_decode(codec, bytes, n_bytes, dictionary, &item) != 0)
         return;
     assert(item.key_len >= 1 && item.key_len <= TIERS_KEY_BYTES_MAX);
     assert(item.value_len <= TIERS_VALUE_BYTES_MAX);
@@ -79,7 +80,8 @@ static void fuzz_decode_repaired(const unsigned char *bytes, size_t n_bytes)
         return;
     unsigned char *record = copy(bytes, record_bytes);
     little_endian_put(record, COLD_RECORD_MAGIC, 4);
-    record[4] = COLD_RECORD_FORMAT;
+    record[4] = (unsigned char)(1 + record[4] % COLD_RECORD_FORMAT);
+    little_endian_put(record + 20, (record[5] & 2) != 0 ? dictionary->id : 0, 4);
     size_t key_len = 1 + little_endian_get(record + 8, 2) % TIERS_KEY_BYTES_MAX;
     size_t body = record_bytes - COLD_RECORD_HEADER_BYTES;
     little_endian_put(record + 8, key_len, 2);
@@ -95,7 +97,7 @@ static void fuzz_changed(const struct cold_item *item, const unsigned char chang
 {
     unsigned char *bytes = malloc(cold_record_bytes_max(item->key_len, item->value_len));
     assert(bytes != NULL);
-    size_t n_bytes = cold_record_encode(codec, item, bytes);
+    size_t n_bytes = cold_record_encode(codec, item, dictionary, bytes);
     size_t place = little_endian_get(change, 2) % n_bytes;
     bytes[change[2] % 2 == 0 ? place : n_bytes - 1 - place] = change[3];
     checksum_repair(bytes, n_bytes);
@@ -139,9 +141,12 @@ static void fuzz_item(const unsigned char *bytes, size_t n_bytes, bool changed)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    if (codec == NULL)
+    static const char alike[] = "{\"service\":\"checkout\",\"address\":\"10.0.0.1\",\"port\":8080}";
+    if (codec == NULL) {
         codec = cold_codec_new();
-    assert(codec != NULL);
+        assert(codec != NULL);
+        assert(cold_dictionary_new(alike, sizeof alike, &dictionary) == 0);
+    }
     if (size == 0 || size > (64u << 10)) /* 128 repeats stay within the limit of a value */
         return 0;
     unsigned char *bytes = copy(data + 1, size - 1);

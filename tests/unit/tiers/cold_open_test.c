@@ -122,14 +122,14 @@ static void an_unknown_format_version_is_named(void **state)
     segment_path(f, id, path);
     /* The intact header of a later program. */
     unsigned char block[COLD_BLOCK_BYTES];
-    cold_header_write(id, block);
+    cold_header_write(id, &(struct cold_header){0}, block);
     block[8] = COLD_SEGMENT_FORMAT + 1;
     little_endian_put(block + 24, XXH3_64bits(block, 24), 8);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     assert_int_equal(pwrite(fd, block, sizeof block, 0), sizeof block);
     close(fd);
-    assert_open_refused(f, TIERS_VERSION, id, "version 2");
+    assert_open_refused(f, TIERS_VERSION, id, "version 3");
 }
 
 static void a_directory_that_cannot_be_made_is_named(void **state)

@@ -2,9 +2,13 @@
 #include "unit/tiers/cold_fixture.h"
 
 #include "cold_record.h"
+#include "little_endian.h"
+
+#include <xxhash.h>
 
 struct encoded {
     struct cold_codec *codec;
+    struct cold_dictionary *dictionary; /* NULL: none */
     unsigned char *bytes;
     size_t n_bytes;
 };
@@ -23,6 +27,7 @@ static int tear_down(void **state)
 {
     struct encoded *e = *state;
     cold_codec_free(e->codec);
+    cold_dictionary_release(e->dictionary);
     free(e->bytes);
     free(e);
     return 0;
@@ -42,7 +47,7 @@ static void encode(struct encoded *e, const struct sample *sample)
     size_t size = cold_record_bytes_max(sample->key_len, sample->value_len);
     unsigned char *bytes = malloc(size);
     assert_non_null(bytes);
-    e->n_bytes = cold_record_encode(e->codec, &item, bytes);
+    e->n_bytes = cold_record_encode(e->codec, &item, e->dictionary, bytes);
     assert_true(e->n_bytes <= size);
     assert_int_equal(e->n_bytes % COLD_RECORD_ALIGN, 0);
     free(e->bytes);
@@ -59,7 +64,7 @@ static void assert_round_trip(struct encoded *e, const struct sample *sample)
     encode(e, sample);
     assert_int_equal(cold_record_size(e->bytes, &n_bytes), 0);
     assert_int_equal(n_bytes, e->n_bytes);
-    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, &item), 0);
+    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, e->dictionary, &item), 0);
     assert_true(sample_equals(sample, &item));
 }
 
@@ -122,8 +127,9 @@ static void a_flipped_bit_anywhere_is_damage(void **state)
         for (size_t bit = 0; bit < 8 * e->n_bytes; bit++) {
             struct cold_item item;
             e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
-            assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, &item),
-                             TIERS_CORRUPT);
+            assert_int_equal(
+                cold_record_decode(e->codec, e->bytes, e->n_bytes, e->dictionary, &item),
+                TIERS_CORRUPT);
             e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
         }
     }
@@ -142,7 +148,7 @@ static void a_record_of_another_length_is_damage(void **state)
         assert_non_null(cut);
         memcpy(cut, e->bytes, n);
         struct cold_item item;
-        assert_int_equal(cold_record_decode(e->codec, cut, n, &item), TIERS_CORRUPT);
+        assert_int_equal(cold_record_decode(e->codec, cut, n, e->dictionary, &item), TIERS_CORRUPT);
         free(cut);
     }
     free(sample.value);
@@ -158,7 +164,7 @@ static void the_layout_on_disk_is_as_documented(void **state)
     sample.meta = (struct tiers_meta){1, 2, 3, 4, 0x1122334455667788};
     encode(e, &sample);
 
-    unsigned char expected[80] = {'T', 'K', 'V', 'r', 1, 0, 1, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2};
+    unsigned char expected[80] = {'T', 'K', 'V', 'r', 2, 0, 1, 0, 3, 0, 0, 0, 2, 0, 0, 0, 2};
     expected[24] = 1;
     expected[32] = 2;
     expected[40] = 3;
@@ -172,6 +178,141 @@ static void the_layout_on_disk_is_as_documented(void **state)
     assert_memory_equal(e->bytes + 72, expected + 72, 8);
 }
 
+static void checksum_repair(unsigned char *bytes, size_t n_bytes)
+{
+    uint64_t checksum =
+        XXH3_64bits_withSeed(bytes + COLD_RECORD_HEADER_BYTES, n_bytes - COLD_RECORD_HEADER_BYTES,
+                             XXH3_64bits(bytes, 64));
+    little_endian_put(bytes + 64, checksum, 8);
+}
+
+static void a_record_of_the_first_format_is_still_read(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    for (int compressible = 0; compressible < 2; compressible++) {
+        struct sample sample;
+        struct cold_item item;
+        sample_make(&sample, &random, 20, 1000);
+        if (compressible)
+            memset(sample.value, 'z', 1000);
+        else
+            random_fill(&random, sample.value, 1000);
+        encode(e, &sample);
+        e->bytes[4] = 1;
+        checksum_repair(e->bytes, e->n_bytes);
+        assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, NULL, &item), 0);
+        assert_true(sample_equals(&sample, &item));
+        e->bytes[4] = 3;
+        checksum_repair(e->bytes, e->n_bytes);
+        assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, NULL, &item),
+                         TIERS_CORRUPT);
+        free(sample.value);
+    }
+}
+
+/* ---- With a dictionary ---- */
+
+static const char phrase[] =
+    "{\"service\":\"checkout\",\"region\":\"eu-central-1\",\"healthy\":true}";
+
+static int set_up_dictionary(void **state)
+{
+    if (set_up(state) != 0)
+        return 1;
+    struct encoded *e = *state;
+    return cold_dictionary_new(phrase, sizeof phrase, &e->dictionary);
+}
+
+static void phrase_sample(struct sample *sample, uint64_t *random)
+{
+    sample_make(sample, random, 20, 60);
+    memcpy(sample->value, phrase, 60);
+}
+
+static void a_short_value_like_the_dictionary_takes_little_room(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    phrase_sample(&sample, &random);
+    encode(e, &sample);
+    assert_true(e->n_bytes < cold_record_bytes_max(20, 60) - 24);
+    assert_int_equal(cold_record_dictionary(e->bytes), e->dictionary->id);
+    assert_round_trip(e, &sample);
+    free(sample.value);
+}
+
+static void without_its_dictionary_a_record_is_damaged(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    struct cold_item item;
+    struct cold_dictionary *other = NULL;
+    phrase_sample(&sample, &random);
+    encode(e, &sample);
+    assert_int_equal(cold_dictionary_new("something else", 14, &other), 0);
+    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, NULL, &item),
+                     TIERS_CORRUPT);
+    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, other, &item),
+                     TIERS_CORRUPT);
+    /* The first format knew no dictionaries. */
+    e->bytes[4] = 1;
+    checksum_repair(e->bytes, e->n_bytes);
+    assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, e->dictionary, &item),
+                     TIERS_CORRUPT);
+    cold_dictionary_release(other);
+    free(sample.value);
+}
+
+static void random_records_come_back_with_a_dictionary_too(void **state)
+{
+    random_records_come_back_as_they_were(state);
+}
+
+static void a_flipped_bit_is_damage_with_a_dictionary_too(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample sample;
+    struct cold_item item;
+    phrase_sample(&sample, &random);
+    encode(e, &sample);
+    for (size_t bit = 0; bit < 8 * e->n_bytes; bit++) {
+        e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+        assert_int_equal(cold_record_decode(e->codec, e->bytes, e->n_bytes, e->dictionary, &item),
+                         TIERS_CORRUPT);
+        e->bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
+    }
+    free(sample.value);
+}
+
+/* Values that never compress must not keep later ones from being tried. */
+static void after_many_incompressible_values_compression_is_still_found(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample noise;
+    struct sample plain;
+    sample_make(&noise, &random, 20, 1000);
+    sample_make(&plain, &random, 20, 1000);
+    random_fill(&random, noise.value, 1000);
+    memset(plain.value, 'p', 1000);
+    for (size_t i = 0; i < 1000; i++)
+        assert_round_trip(e, &noise);
+    size_t tries = 0;
+    do {
+        assert_round_trip(e, &plain);
+        tries++;
+    } while (e->n_bytes > 500 && tries < 100);
+    assert_true(tries <= 8);
+    assert_round_trip(e, &plain);
+    assert_true(e->n_bytes < 500);
+    free(noise.value);
+    free(plain.value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +324,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_flipped_bit_anywhere_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_record_of_another_length_is_damage, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_layout_on_disk_is_as_documented, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_record_of_the_first_format_is_still_read, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_short_value_like_the_dictionary_takes_little_room,
+                                        set_up_dictionary, tear_down),
+        cmocka_unit_test_setup_teardown(without_its_dictionary_a_record_is_damaged,
+                                        set_up_dictionary, tear_down),
+        cmocka_unit_test_setup_teardown(random_records_come_back_with_a_dictionary_too,
+                                        set_up_dictionary, tear_down),
+        cmocka_unit_test_setup_teardown(a_flipped_bit_is_damage_with_a_dictionary_too,
+                                        set_up_dictionary, tear_down),
+        cmocka_unit_test_setup_teardown(after_many_incompressible_values_compression_is_still_found,
+                                        set_up, tear_down),
     };
     return cmocka_run_group_tests_name("cold_record", tests, NULL, NULL);
 }
