@@ -272,6 +272,12 @@ static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_s
         error = warm_open(options->warm_dir, options->warm_map_bytes, &tiers->warm, error_text,
                           error_text_size);
     }
+    if (error == 0 && !warm_adds_up(tiers->warm)) {
+        describe(error_text, error_text_size,
+                 "%s/data.mdb is damaged: its keys do not add up to the state hash",
+                 options->warm_dir);
+        error = TIERS_CORRUPT;
+    }
     if (error == 0) {
         error = cold_tier_open(tiers, error_text, error_text_size);
     }

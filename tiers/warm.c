@@ -29,7 +29,9 @@
 
 /* Address space may be limited (containers, sanitizers): what to try when the default fails. */
 #define MAP_BYTES_FALLBACK (64ull << 30)
-#define READERS_MAX        1024
+/* A larger file would make a start slow: only its meta pages are checked. */
+#define CHECK_BYTES_MAX (256ull << 20)
+#define READERS_MAX     1024
 /* Room for that many slots of LMDB's reader table, one cache line each, and its header. */
 #define READER_TABLE_BYTES (READERS_MAX * 64 + 4096)
 
@@ -266,6 +268,16 @@ static int environment_open(struct warm *warm, const char *directory, uint64_t m
     return file_pad(warm, directory, error_text, error_text_size);
 }
 
+static int file_check(struct warm *warm, const char *directory, char *error_text,
+                      size_t error_text_size)
+{
+    char path[WARM_PATH_BYTES];
+    if (snprintf(path, sizeof path, "%s/data.mdb", directory) >= (int)sizeof path) {
+        return 0; /* As environment_make will say */
+    }
+    return warm_check(path, CHECK_BYTES_MAX, &warm->checked, error_text, error_text_size);
+}
+
 static int databases_open(struct warm *warm, MDB_txn *txn)
 {
     int rc;
@@ -422,6 +434,9 @@ int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm,
         error = reader_table_allocate(directory, error_text, error_text_size);
     }
     if (error == 0) {
+        error = file_check(warm, directory, error_text, error_text_size);
+    }
+    if (error == 0) {
         error = environment_open(warm, directory, map_bytes, error_text, error_text_size);
     }
     if (error == 0) {
@@ -434,8 +449,14 @@ int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm,
         warm_close(warm);
         return error;
     }
+    warm->opened_at = warm->position;
     *ret_warm = warm;
     return 0;
+}
+
+bool warm_adds_up(const struct warm *warm)
+{
+    return !warm->checked.complete || warm->checked.digests == warm->opened_at.state_hash;
 }
 
 void warm_close(struct warm *warm)

@@ -44,11 +44,15 @@ struct warm_segment {
     uint64_t live_bytes; /* Of records that an item points to */
 };
 
-/* Opens or creates. The directory must exist. `map_bytes` 0: the default, or less where the system
- * grants less. TIERS_LOCKED: another process, or another warm of this one, has it open. */
+/* Opens or creates. The directory must exist. A file that is not too large is checked as
+ * warm_check.h says; TIERS_CORRUPT names the page. `map_bytes` 0: the default, or less where the
+ * system grants less. TIERS_LOCKED: another process, or another warm of this one, has it open. */
 int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm, char *error_text,
               size_t error_text_size);
 void warm_close(struct warm *warm);
+/* Whether the digests of the items added up to the position's state hash when it was opened: else
+ * some are lost. True if the file was too large to look at them all. */
+bool warm_adds_up(const struct warm *warm);
 
 /* As of the last commit. Any thread. */
 void warm_position(struct warm *warm, struct tiers_position *ret_position);

@@ -3,6 +3,7 @@
 #define TIERS_WARM_PRIVATE_H
 
 #include "warm.h"
+#include "warm_check.h"
 #include "warm_row.h"
 
 #include <lmdb.h>
@@ -19,6 +20,8 @@ struct warm {
     MDB_dbi segments;
     MDB_dbi meta;
     int lock_fd;
+    struct warm_check checked; /* What was found when it was opened */
+    struct tiers_position opened_at;
     uint64_t page_bytes;
     uint64_t map_bytes;
     /* Of the last committed transaction; the mutex guards what follows. */

@@ -171,6 +171,8 @@ static inline void scenario_key_check(struct scenario *scenario, struct tiers_re
     if (error != 0 && scenario->failures && error != TIERS_NOT_FOUND)
         return;
     if (!at->exists) {
+        if (error == 0)
+            tiers_record_release(record);
         if (error != TIERS_NOT_FOUND)
             scenario_defect(scenario, "%s was deleted, but reads as %s", key,
                             tiers_strerror(error));
