@@ -92,7 +92,6 @@ static void every_point(struct scenario *scenario, enum scenario_kind kind)
 {
     static const struct crash_plan plans[] = {
         {.fate = CRASH_FAIL, .error = EIO},
-        {.fate = CRASH_FAIL, .error = ENOSPC},
         {.fate = CRASH_FAIL, .error = EDQUOT, .lasting = true},
         {.fate = CRASH_SHORT},
         {.fate = CRASH_FAIL, .error = EINTR},
