@@ -1,4 +1,6 @@
-/* tierbench: measures the tier engine without the server. The first argument names what to do. */
+/* tierbench: measures eviction policies, the tier engine, and a running cluster. The first argument
+ * names what to do. */
+#include "replay.h"
 #include "run.h"
 #include "simulate.h"
 
@@ -10,8 +12,9 @@ static void usage(FILE *out)
     fputs(
         "usage: tierbench COMMAND [OPTION]...\n"
         "\n"
-        "  run       mixed reads and writes with Zipf keys straight on libtiers\n"
         "  simulate  miss ratios of the eviction policies on a trace\n"
+        "  run       the tier engine on real folders: reads and writes by Zipf's law or a trace\n"
+        "  replay    the same through a running cluster, over HTTP/2\n"
         "\n"
         "`tierbench COMMAND --help` tells the options. `tierbench --version` tells the version.\n",
         out);
@@ -23,6 +26,8 @@ int main(int argc, char **argv)
         return run_main(argc - 1, argv + 1);
     if (argc >= 2 && strcmp(argv[1], "simulate") == 0)
         return simulate_main(argc - 1, argv + 1);
+    if (argc >= 2 && strcmp(argv[1], "replay") == 0)
+        return replay_main(argc - 1, argv + 1);
     if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
         puts("tierbench " TIERKV_VERSION);
         return 0;
