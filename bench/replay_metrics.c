@@ -38,41 +38,42 @@ static void on_done(struct h2_request *request)
     *(bool *)request->owner = true;
 }
 
-/* Sends the request and waits. True: it was answered 200. */
-static bool run(struct h2_client *client, struct h2_request *request, unsigned timeout_ms)
+/* The text of the node's /metrics, ANSWER_BYTES_MAX at most and a NUL. False: no answer. */
+static bool fetch(const char *address, unsigned timeout_ms, char *answer)
 {
+    struct h2_client *client = NULL;
     bool done = false;
+    struct h2_request request = {.method = "GET",
+                                 .path = "/metrics",
+                                 .answer = (unsigned char *)answer,
+                                 .answer_max = ANSWER_BYTES_MAX,
+                                 .done = on_done,
+                                 .owner = &done};
 
-    request->done = on_done;
-    request->owner = &done;
-    if (!h2_client_submit(client, request))
+    if (h2_client_open(address, timeout_ms, &client) != 0)
         return false;
-    for (unsigned polls = 0; polls < POLLS_MAX && h2_client_work(client) && !done; polls++) {
-        struct pollfd fd = {.fd = h2_client_fd(client), .events = h2_client_events(client)};
-        if (poll(&fd, 1, (int)timeout_ms) == 0)
-            break;
+    if (h2_client_submit(client, &request)) {
+        for (unsigned polls = 0; polls < POLLS_MAX && h2_client_work(client) && !done; polls++) {
+            struct pollfd fd = {.fd = h2_client_fd(client), .events = h2_client_events(client)};
+            if (poll(&fd, 1, (int)timeout_ms) == 0)
+                break;
+        }
     }
-    return done && request->status == 200;
+    h2_client_close(client);
+    if (request.status != 200)
+        return false;
+    answer[request.answer_bytes < ANSWER_BYTES_MAX ? request.answer_bytes : ANSWER_BYTES_MAX] =
+        '\0';
+    return true;
 }
 
 int replay_metrics_add(const char *address, unsigned timeout_ms, struct replay_hits *hits)
 {
     char *answer = malloc(ANSWER_BYTES_MAX + 1);
-    struct h2_client *client = NULL;
     struct replay_hits found;
-    bool done_late;
     int error = -1;
 
-    if (answer == NULL)
-        return -1;
-    struct h2_request request = {.method = "GET",
-                                 .path = "/metrics",
-                                 .answer = (unsigned char *)answer,
-                                 .answer_max = ANSWER_BYTES_MAX};
-    if (h2_client_open(address, timeout_ms, &client) == 0 && run(client, &request, timeout_ms)) {
-        size_t kept =
-            request.answer_bytes < ANSWER_BYTES_MAX ? request.answer_bytes : ANSWER_BYTES_MAX;
-        answer[kept] = '\0';
+    if (answer != NULL && fetch(address, timeout_ms, answer)) {
         replay_metrics_parse(answer, &found);
         hits->hot += found.hot;
         hits->warm += found.warm;
@@ -83,8 +84,6 @@ int replay_metrics_add(const char *address, unsigned timeout_ms, struct replay_h
         hits->compacted_bytes += found.compacted_bytes;
         error = 0;
     }
-    request.owner = &done_late; /* If it is still under way, the close is its end */
-    h2_client_close(client);
     free(answer);
     return error;
 }

@@ -7,6 +7,7 @@
 
 #include "tiers/tiers.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -118,6 +119,7 @@ static size_t choose_target(struct replay_worker *worker, const struct call *cal
 {
     uint64_t now_ns = replay_now_ns();
 
+    assert(worker->n_targets > 0);
     if (needs_leader(worker, call) && worker->leader < worker->n_targets &&
         worker->targets[worker->leader].rests_until_ns <= now_ns)
         return worker->leader;

@@ -74,7 +74,7 @@ static void a_seed_gives_the_same_requests(void **state)
     source_cursor_init(&a, 5);
     source_cursor_init(&b, 5);
     for (int i = 0; i < 1000; i++) {
-        struct source_request x, y;
+        struct source_request x = {0}, y = {0};
         assert_true(source_next(&source, &a, &x) && source_next(&source, &b, &y));
         assert_int_equal(x.key, y.key);
         assert_int_equal(x.op, y.op);
