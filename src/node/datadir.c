@@ -22,8 +22,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CURRENT_MAGIC   "tierkv-state "
-#define CURRENT_VERSION 1
+#define CURRENT_MAGIC "tierkv-state "
+/* 2: the number stands there twice. */
+#define CURRENT_VERSION 2
 
 /* What is needed while opening; `datadir` is complete at the end. */
 struct opening {
@@ -159,14 +160,15 @@ static bool number_read(const char **at, uint64_t *ret_number)
 
 static int current_parse(struct opening *opening, const char *text)
 {
-    uint64_t version, state;
+    uint64_t version, state, again;
     const char *at = text + sizeof(CURRENT_MAGIC) - 1;
     if (strncmp(text, CURRENT_MAGIC, sizeof(CURRENT_MAGIC) - 1) != 0 || !number_read(&at, &version))
         return fail(opening, "%s is damaged", opening->current_path);
-    if (version != CURRENT_VERSION)
+    if (version == 0 || version > CURRENT_VERSION)
         return fail(opening, "%s has format version %" PRIu64 ", which this program does not know",
                     opening->current_path, version);
-    if (!number_read(&at, &state) || state == 0 || *at != '\0')
+    if (!number_read(&at, &state) || state == 0 ||
+        (version > 1 && (!number_read(&at, &again) || again != state)) || *at != '\0')
         return fail(opening, "%s is damaged", opening->current_path);
     opening->datadir.state = state;
     return 0;
@@ -206,8 +208,8 @@ static int current_write(struct opening *opening)
     char *temporary = path_make(opening, "%s.new", opening->current_path);
     if (temporary == NULL)
         return -1;
-    int n = snprintf(text, sizeof(text), CURRENT_MAGIC "%u\n%" PRIu64 "\n", CURRENT_VERSION,
-                     opening->datadir.state);
+    int n = snprintf(text, sizeof(text), CURRENT_MAGIC "%u\n%" PRIu64 "\n%" PRIu64 "\n",
+                     CURRENT_VERSION, opening->datadir.state, opening->datadir.state);
     int result = -1;
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0 || bytes_write(fd, text, (size_t)n) != 0)

@@ -5,7 +5,7 @@
  *   DIR/node             identity (src/raft)
  *   DIR/raft/            Raft's log
  *   DIR/cold/            unless cold_dir is given
- *   DIR/state/CURRENT    which N is live: "tierkv-state 1\nN\n"
+ *   DIR/state/CURRENT    which N is live: "tierkv-state 2\nN\nN\n"
  *   DIR/state/N/warm/    warm tier
  *   DIR/state/N/manifest of a state that was copied from another node (src/raft/manifest.h)
  *   COLD_DIR/N/          cold tier

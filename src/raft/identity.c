@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #define FORMAT       1
+#define TEXT_BYTES   512
 #define NAME_DEFAULT "node1"
 
 bool identity_name_valid(const char *name)
@@ -60,9 +61,19 @@ static int sync_directory_of(const char *path)
     return rv;
 }
 
+/* Over all that the file says. */
+static uint64_t check_of(const struct identity *identity)
+{
+    char text[TEXT_BYTES];
+    int length = snprintf(text, sizeof text, "%s %" PRIx64 " %" PRIx64 " %" PRIx64, identity->name,
+                          identity->raft_id, identity->incarnation, identity->cluster_id);
+
+    return XXH3_64bits(text, (size_t)length);
+}
+
 int identity_store(const char *path, const struct identity *identity)
 {
-    char temporary[4096], text[512];
+    char temporary[4096], text[TEXT_BYTES];
     int fd, length, rv = -1, error;
 
     if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary) {
@@ -71,9 +82,10 @@ int identity_store(const char *path, const struct identity *identity)
     }
     length = snprintf(text, sizeof text,
                       "{\"format\": %d, \"name\": \"%s\", \"raft_id\": \"%" PRIx64
-                      "\", \"incarnation\": \"%" PRIx64 "\", \"cluster_id\": \"%" PRIx64 "\"}\n",
+                      "\", \"incarnation\": \"%" PRIx64 "\", \"cluster_id\": \"%" PRIx64
+                      "\", \"check\": \"%" PRIx64 "\"}\n",
                       FORMAT, identity->name, identity->raft_id, identity->incarnation,
-                      identity->cluster_id);
+                      identity->cluster_id, check_of(identity));
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
@@ -108,6 +120,7 @@ static int parse(const char *path, const json_t *object, struct identity *ret_id
     const json_t *format = json_object_get(object, "format");
     const char *name = json_string_value(json_object_get(object, "name"));
     struct identity identity = {0};
+    uint64_t check;
 
     if (json_is_integer(format) && json_integer_value(format) != FORMAT) {
         snprintf(error_text, error_text_size, "%s: format %" JSON_INTEGER_FORMAT " is not known",
@@ -122,6 +135,12 @@ static int parse(const char *path, const json_t *object, struct identity *ret_id
         return -1;
     }
     snprintf(identity.name, sizeof identity.name, "%s", name);
+    /* The first files had no check. */
+    if (json_object_get(object, "check") != NULL &&
+        (!hex_field(object, "check", &check) || check != check_of(&identity))) {
+        snprintf(error_text, error_text_size, "%s: is damaged", path);
+        return -1;
+    }
     *ret_identity = identity;
     return 0;
 }

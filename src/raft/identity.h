@@ -1,11 +1,13 @@
 /* Who this node is: the file DIR/node, written once and kept as long as the data directory.
  *
- *   {"format": 1, "name": "node1", "raft_id": "…", "incarnation": "…", "cluster_id": "…"}
+ *   {"format": 1, "name": "node1", "raft_id": "…", "incarnation": "…", "cluster_id": "…", "check":
+ * "…"}
  *
- * Numbers are hexadecimal text. The Raft id follows from the name, so that whoever asks for a node
- * to be joined by hand needs to know no number. The incarnation is random: a node that lost its
- * directory comes back under its name but with another incarnation, and is not taken for the voter
- * that it was, whose vote and log it has forgotten.
+ * Numbers are hexadecimal text; the check covers all others, and may be absent in an old file. The
+ * Raft id follows from the name, so that whoever asks for a node to be joined by hand needs to know
+ * no number. The incarnation is random: a node that lost its directory comes back under its name
+ * but with another incarnation, and is not taken for the voter that it was, whose vote and log it
+ * has forgotten.
  */
 #ifndef TIERKV_RAFT_IDENTITY_H
 #define TIERKV_RAFT_IDENTITY_H

@@ -65,4 +65,19 @@ _Noreturn void crash_points_power_off(void);
  * the root are always taken over. */
 bool crash_points_take(const struct libc_op *op, ssize_t *result);
 
+/* A short story told to its end, after which the power fails, and then cut off at each of its
+ * points by each fate that ends a process. */
+struct crash_story {
+    void *context;
+    const char *root; /* As crash_points_arm */
+    const char *graves;
+    void (*reset)(void *context); /* Puts the root and the graves into the state before */
+    bool (*run)(void *context);   /* In a child. False: it failed by itself */
+    /* In a child, after each end: what must hold does, and more if it was `complete`. */
+    bool (*proves)(void *context, bool complete);
+};
+
+/* NULL, or what went wrong (valid until the next call). *ret_points: how many points there were. */
+const char *crash_story_try(const struct crash_story *story, uint64_t *ret_points);
+
 #endif
