@@ -206,8 +206,9 @@ static size_t read_rows(const char *folder)
     return n;
 }
 
-/* All policies on the rows [from, to), which are of one trace and one capacity. */
-static size_t check_rows(const struct trace *trace, size_t from, size_t to)
+/* All policies on the rows [from, to), which are of one trace and one capacity. Adds the number of
+ * those that we have the policy of. */
+static size_t check_rows(const struct trace *trace, size_t from, size_t to, size_t *checked)
 {
     size_t failed = 0, n_policies = 0;
     struct simulate_job *jobs = run_all(trace, &rows[from].capacity, 1, &n_policies);
@@ -215,8 +216,10 @@ static size_t check_rows(const struct trace *trace, size_t from, size_t to)
     for (size_t i = from; i < to; i++) {
         for (size_t p = 0; p < n_policies; p++) {
             const struct tolerance *tolerance = tolerance_of(jobs[p].simulation.policy->name);
-            if (tolerance != NULL && strcmp(rows[i].policy, tolerance->reference_name) == 0)
-                failed += compare(rows[i].trace, &jobs[p], rows[i].ratio, 0);
+            if (tolerance == NULL || strcmp(rows[i].policy, tolerance->reference_name) != 0)
+                continue;
+            failed += compare(rows[i].trace, &jobs[p], rows[i].ratio, 0);
+            (*checked)++;
         }
     }
     failed += compare_auto(rows[from].trace, jobs, n_policies);
@@ -253,11 +256,10 @@ static void recorded_traces_give_the_misses_of_the_reference(void **state)
             if (trace_load(path, &trace, error_text, sizeof(error_text)) != 0)
                 fail_msg("%s", error_text);
         }
-        failed += check_rows(&trace, from, to);
-        checked += to - from;
+        failed += check_rows(&trace, from, to, &checked);
     }
     trace_close(&trace);
-    print_message("%zu of %zu rows checked, %zu comparisons failed\n", checked, n, failed);
+    print_message("%zu rows checked, %zu comparisons failed\n", checked, failed);
     assert_int_equal(failed, 0);
 }
 
