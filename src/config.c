@@ -321,6 +321,8 @@ static int relations_check(const struct loading *loading, const struct config *c
         return refuse(loading, config, CONFIG_SETTING_operations_bytes_max,
                       "must be at least max_body_bytes (%llu)",
                       (unsigned long long)config->max_body_bytes);
+    if (strcmp(config->policy, "auto") == 0 && !config->curve)
+        return refuse(loading, config, CONFIG_SETTING_policy, "auto needs the setting curve");
     if (config->warm_map_bytes < config->warm_bytes)
         return refuse(loading, config, CONFIG_SETTING_warm_map_bytes,
                       "must be at least warm_bytes (%llu)", (unsigned long long)config->warm_bytes);

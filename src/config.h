@@ -80,7 +80,10 @@
       "of memory, SSD and HDD per GB and month, for GET /tiers/cost")                              \
     X(text, tier_latencies, "1,100,8000", 5, 64,                                                   \
       "of a read from memory, SSD and HDD in microseconds, likewise")                              \
-    X(choice, policy, "lru", 0, 0, "{lru} eviction policy of the hot tier")                        \
+    X(choice, policy, "lru", 0, 0,                                                                 \
+      "{lru,clock,slru,twoq,arc,s3fifo,sieve,wtinylfu,auto} eviction policy of the hot tier; "     \
+      "auto: "                                                                                     \
+      "whichever the curves show to be the best")                                                  \
     X(choice, log_level, "info", 0, 0, "{debug,info,warning,error} least level that is logged")    \
     X(choice, log_format, "logfmt", 0, 0, "{logfmt,json} form of log lines")
 

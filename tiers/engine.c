@@ -353,6 +353,7 @@ void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats)
         .cold_segments = cold_segments(tiers->cold),
     };
     engine_counters_sum(tiers, ret_stats);
+    ret_stats->policy_switches = observer_policy_switches(tiers->observer);
 }
 
 void tiers_curve(struct tiers *tiers, struct tiers_curve *ret_curve)

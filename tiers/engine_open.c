@@ -33,12 +33,13 @@
 #define HEAT_COUNTERS_MIN         (1ull << 16)
 #define HEAT_COUNTERS_MAX         (1ull << 26)
 #define HEAT_BYTES_PER_COUNTER    256
+#define POLICY_DEFAULT            "lru"
 #define FOLDER_PATH_BYTES         4096
 
 void tiers_options_init(struct tiers_options *options)
 {
     *options = (struct tiers_options){
-        .hot_bytes = HOT_BYTES_DEFAULT, .warm_bytes = WARM_BYTES_DEFAULT, .policy = "lru"};
+        .hot_bytes = HOT_BYTES_DEFAULT, .warm_bytes = WARM_BYTES_DEFAULT, .policy = POLICY_DEFAULT};
 }
 
 __attribute__((format(printf, 3, 4))) static void describe(char *text, size_t size,
@@ -61,6 +62,18 @@ static uint64_t flush_bytes_default(uint64_t hot_bytes)
     return bytes > FLUSH_BYTES_MIN ? bytes : FLUSH_BYTES_MIN;
 }
 
+static bool policy_is_auto(const struct tiers_options *options)
+{
+    return options->policy != NULL && strcmp(options->policy, "auto") == 0;
+}
+
+/* The policy to begin with; NULL: there is none of that name. */
+static const struct policy_type *policy_first(const struct tiers_options *options)
+{
+    return policy_find(options->policy == NULL || policy_is_auto(options) ? POLICY_DEFAULT
+                                                                          : options->policy);
+}
+
 static int options_complete(struct tiers_options *options, char *error_text, size_t error_text_size)
 {
     const char *problem = NULL;
@@ -77,7 +90,9 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
         problem = "cold_segment_bytes must be at least 64 KiB";
     } else if (options->read_depth_max > READ_DEPTH_MAX) {
         problem = "read_depth_max must be at most 4096";
-    } else if (policy_find(options->policy != NULL ? options->policy : "lru") == NULL) {
+    } else if (policy_is_auto(options) && options->curve_off) {
+        problem = "the policy auto needs the curves that curve_off switches off";
+    } else if (policy_first(options) == NULL) {
         problem = "there is no eviction policy of the name given";
     }
     if (problem != NULL) {
@@ -85,7 +100,6 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
         return TIERS_INVALID;
     }
 #define DEFAULT(field, value) options->field = options->field != 0 ? options->field : (value)
-    DEFAULT(policy, "lru");
     DEFAULT(cold_segment_bytes, SEGMENT_BYTES_DEFAULT);
     DEFAULT(flush_bytes, flush_bytes_default(options->hot_bytes));
     DEFAULT(dirty_bytes_max, options->hot_bytes / 2);
@@ -192,8 +206,7 @@ static int memory_open(struct tiers *tiers, char *error_text, size_t error_text_
     uint64_t counters = larger / HEAT_BYTES_PER_COUNTER;
     counters = counters < HEAT_COUNTERS_MAX ? counters : HEAT_COUNTERS_MAX;
     counters = counters > HEAT_COUNTERS_MIN ? counters : HEAT_COUNTERS_MIN;
-    struct hot_options hot_options = {.bytes = options->hot_bytes,
-                                      .policy = policy_find(options->policy)};
+    struct hot_options hot_options = {.bytes = options->hot_bytes, .policy = policy_first(options)};
     tiers->heat = heat_new((size_t)counters);
     int error = tiers->heat == NULL ? TIERS_NO_MEMORY : 0;
     if (error == 0) {
@@ -244,7 +257,8 @@ static void engine_free(struct tiers *tiers)
 
 static int observation_open(struct tiers *tiers, char *error_text, size_t error_text_size)
 {
-    struct observer_options options = {.policy = policy_find(tiers->options.policy),
+    struct observer_options options = {.policy = policy_first(&tiers->options),
+                                       .automatic = policy_is_auto(&tiers->options),
                                        .curve = !tiers->options.curve_off};
     tiers->sampler = sampler_new();
     int error = tiers->sampler == NULL ? TIERS_NO_MEMORY : 0;

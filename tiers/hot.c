@@ -22,6 +22,7 @@
  */
 #include "hot.h"
 
+#include "hot_policy.h"
 #include "hot_table.h"
 #include "record.h"
 
@@ -35,6 +36,8 @@
 
 /* A call that must evict many (room for one large record) lets others in after so many. */
 #define EVICTIONS_PER_LOCK 64
+/* So does a switch of the policy. */
+#define MOVES_PER_LOCK 256
 
 /* Shards want to be many, for threads not to meet, and yet hold the largest values. Small budgets
  * split down to SHARD_BYTES_LOW; from SHARDS_ENOUGH on, shards grow to SHARD_BYTES_HIGH, which has
@@ -48,9 +51,7 @@
 struct hot_shard {
     pthread_mutex_t lock;
     struct hot_table table;
-    struct policy *policy;
-    size_t n_clean;       /* Entries in the policy */
-    uint32_t policy_time; /* Advances with each insertion and hit that the policy is told of */
+    struct hot_policy policy;
     uint64_t budget_bytes;
     uint64_t bytes;       /* Everything: this struct, buckets, entries, records */
     uint64_t clean_bytes; /* Of that, what the policy may evict */
@@ -59,7 +60,6 @@ struct hot_shard {
 } __attribute__((aligned(128))); /* Two lines: the processor fetches them in pairs */
 
 struct hot {
-    const struct policy_type *policy;
     size_t n_shards;
     struct hot_shard *shards;
 };
@@ -124,11 +124,6 @@ static void entries_free(struct hot_entry *gone)
     }
 }
 
-static struct hot_entry *entry_of(struct policy_node *node)
-{
-    return (struct hot_entry *)((char *)node - offsetof(struct hot_entry, node));
-}
-
 /* ---------------------------------------------------------------- changes of a shard, lock held */
 
 static void shard_insert(struct hot_shard *shard, struct hot_entry *entry)
@@ -150,34 +145,18 @@ static void shard_drop(struct hot_shard *shard, struct hot_entry *entry, struct 
     *gone = entry;
 }
 
-static void policy_enter(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry)
+static void policy_enter(struct hot_shard *shard, struct hot_entry *entry)
 {
     entry->state = HOT_CLEAN;
-    entry->policy_time = ++shard->policy_time;
-    shard->n_clean++;
     shard->clean_bytes += entry->node.size;
-    hot->policy->insert(shard->policy, &entry->node);
+    hot_policy_enter(&shard->policy, entry);
 }
 
-/* Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
- * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
- * same few keys do not pass the policy's lists to and fro between their caches. */
-static void policy_hit(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry)
-{
-    if (hot->policy->tolerates_late_hits &&
-        shard->policy_time - entry->policy_time < shard->n_clean / POLICY_LATE_HITS_DIVISOR)
-        return;
-    entry->policy_time = ++shard->policy_time;
-    hot->policy->hit(shard->policy, &entry->node);
-}
-
-static void policy_leave(const struct hot *hot, struct hot_shard *shard, struct hot_entry *entry,
-                         bool evicted)
+static void policy_leave(struct hot_shard *shard, struct hot_entry *entry, bool evicted)
 {
     assert(entry->state == HOT_CLEAN && shard->clean_bytes >= entry->node.size);
-    hot->policy->remove(shard->policy, &entry->node, evicted);
+    hot_policy_leave(&shard->policy, entry, evicted);
     shard->clean_bytes -= entry->node.size;
-    shard->n_clean--;
 }
 
 /* What no eviction can make room for: dirty entries, buckets, the shard itself. */
@@ -188,26 +167,36 @@ static uint64_t shard_fixed_bytes(const struct hot_shard *shard)
 
 /* Evicts until the budget is kept or nothing is evictable; true: it stopped before, for the sake of
  * those who wait for the lock. */
-static bool shard_evict(const struct hot *hot, struct hot_shard *shard, struct hot_entry **gone)
+static bool shard_evict(struct hot_shard *shard, struct hot_entry **gone)
 {
     for (unsigned i = 0; shard->bytes > shard->budget_bytes; i++) {
-        struct policy_node *victim = hot->policy->victim(shard->policy);
+        struct hot_entry *victim = hot_policy_victim(&shard->policy);
         if (victim == NULL)
             return false;
         if (i == EVICTIONS_PER_LOCK)
             return true;
-        policy_leave(hot, shard, entry_of(victim), true);
-        shard_drop(shard, entry_of(victim), gone);
+        policy_leave(shard, victim, true);
+        shard_drop(shard, victim, gone);
         shard->evictions++;
     }
     return false;
 }
 
+/* Lets the policy have an entry of the table. Room for it is made of others first: it must not be
+ * its own victim. */
+static void shard_make_clean(struct hot_shard *shard, struct hot_entry *entry,
+                             struct hot_entry **gone)
+{
+    hot_policy_prepare(&shard->policy, entry);
+    (void)shard_evict(shard, gone);
+    policy_enter(shard, entry);
+}
+
 /* Ends a critical section that changed the shard: back to the budget, unlock, and only then free
  * what left, together with what is on the list `gone` already. */
-static void shard_settle(const struct hot *hot, struct hot_shard *shard, struct hot_entry *gone)
+static void shard_settle(struct hot_shard *shard, struct hot_entry *gone)
 {
-    while (shard_evict(hot, shard, &gone)) {
+    while (shard_evict(shard, &gone)) {
         shard_unlock(shard);
         entries_free(gone);
         gone = NULL;
@@ -250,11 +239,9 @@ static int shard_open(struct hot_shard *shard, const struct policy_type *policy,
     result = hot_table_open(&shard->table);
     if (result != 0)
         goto fail_table;
-    shard->policy = policy->create(budget_bytes);
-    if (shard->policy == NULL) {
-        result = TIERS_NO_MEMORY;
+    result = hot_policy_open(&shard->policy, policy, budget_bytes);
+    if (result != 0)
         goto fail_policy;
-    }
     shard->budget_bytes = budget_bytes;
     shard->bytes = sizeof(*shard) + hot_table_bytes(&shard->table);
     result = 0;
@@ -269,9 +256,9 @@ out:
     return result;
 }
 
-static void shard_close(struct hot_shard *shard, const struct policy_type *policy)
+static void shard_close(struct hot_shard *shard)
 {
-    policy->destroy(shard->policy);
+    hot_policy_close(&shard->policy);
     hot_table_close(&shard->table, entry_free);
     pthread_mutex_destroy(&shard->lock);
 }
@@ -286,7 +273,6 @@ int hot_open(const struct hot_options *options, struct hot **ret_hot)
     struct hot *hot = calloc(1, sizeof(*hot));
     if (hot == NULL)
         return TIERS_NO_MEMORY;
-    hot->policy = options->policy;
     hot->shards = aligned_alloc(_Alignof(struct hot_shard), n_shards * sizeof(struct hot_shard));
     if (hot->shards == NULL) {
         free(hot);
@@ -294,7 +280,7 @@ int hot_open(const struct hot_options *options, struct hot **ret_hot)
     }
     uint64_t shard_bytes = (options->bytes - sizeof(*hot)) / n_shards;
     while (hot->n_shards < n_shards) {
-        int result = shard_open(&hot->shards[hot->n_shards], hot->policy, shard_bytes);
+        int result = shard_open(&hot->shards[hot->n_shards], options->policy, shard_bytes);
         if (result != 0) {
             hot_close(hot);
             return result;
@@ -308,7 +294,7 @@ int hot_open(const struct hot_options *options, struct hot **ret_hot)
 void hot_close(struct hot *hot)
 {
     for (size_t i = 0; i < hot->n_shards; i++)
-        shard_close(&hot->shards[i], hot->policy);
+        shard_close(&hot->shards[i]);
     free(hot->shards);
     free(hot);
 }
@@ -331,7 +317,7 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
         found = HOT_TOMBSTONE;
     } else {
         if (entry->state == HOT_CLEAN)
-            policy_hit(hot, shard, entry);
+            hot_policy_hit(&shard->policy, entry);
         tiers_record_retain(entry->record);
         *ret_record = entry->record;
     }
@@ -357,14 +343,13 @@ enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, 
 }
 
 /* Puts `record` in place of the entry's, which it returns for the caller to release. */
-static const struct tiers_record *shard_replace(const struct hot *hot, struct hot_shard *shard,
-                                                struct hot_entry *entry,
+static const struct tiers_record *shard_replace(struct hot_shard *shard, struct hot_entry *entry,
                                                 const struct tiers_record *record)
 {
     const struct tiers_record *replaced = entry->record;
 
     if (entry->state == HOT_CLEAN)
-        policy_leave(hot, shard, entry, false);
+        policy_leave(shard, entry, false);
     entry->state = HOT_DIRTY;
     shard->bytes -= entry->node.size;
     entry->node.size = entry->node.size - replaced->charge + record->charge;
@@ -383,7 +368,7 @@ int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
     struct hot_entry *entry = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
                                              tiers_record_key(record), record->key_len);
     if (entry != NULL) {
-        replaced = shard_replace(hot, shard, entry, record);
+        replaced = shard_replace(shard, entry, record);
     } else {
         entry = entry_new(hash, record, HOT_DIRTY);
         if (entry == NULL) {
@@ -393,7 +378,7 @@ int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
         shard_insert(shard, entry);
     }
     ++*ticket_of(shard, hash);
-    shard_settle(hot, shard, NULL);
+    shard_settle(shard, NULL);
     if (replaced != NULL)
         tiers_record_release(replaced);
     return 0;
@@ -414,15 +399,16 @@ bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record
      * itself. */
     if (ticket != *ticket_of(shard, hash) ||
         shard_fixed_bytes(shard) + entry->node.size > shard->budget_bytes ||
+        !hot_policy_admits(&shard->policy, entry->node.size) ||
         hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
                        tiers_record_key(record), record->key_len) != NULL) {
         gone = entry;
     } else {
         shard_insert(shard, entry);
-        policy_enter(hot, shard, entry);
+        shard_make_clean(shard, entry, &gone);
         admitted = true;
     }
-    shard_settle(hot, shard, gone);
+    shard_settle(shard, gone);
     return admitted;
 }
 
@@ -440,14 +426,50 @@ void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record
     }
     if (record->tombstone) {
         shard_drop(shard, entry, &gone);
-    } else if (shard_fixed_bytes(shard) > shard->budget_bytes) {
-        /* It would not fit even alone beside the other dirty entries. */
+    } else if (shard_fixed_bytes(shard) > shard->budget_bytes ||
+               !hot_policy_admits(&shard->policy, entry->node.size)) {
+        /* It would not fit even alone beside the other dirty entries, or is not wanted. */
         shard_drop(shard, entry, &gone);
         shard->evictions++;
     } else {
-        policy_enter(hot, shard, entry);
+        shard_make_clean(shard, entry, &gone);
     }
-    shard_settle(hot, shard, gone);
+    shard_settle(shard, gone);
+}
+
+static void shard_switch_end(struct hot_shard *shard)
+{
+    bool more = true;
+
+    while (more) {
+        shard_lock(shard);
+        more = hot_policy_move(&shard->policy, MOVES_PER_LOCK);
+        shard_unlock(shard);
+    }
+}
+
+int hot_policy_switch(struct hot *hot, const struct policy_type *type)
+{
+    size_t n = 0;
+    int result = 0;
+
+    /* All get their new instance, or none does: memory fails before the first entry has moved. */
+    for (; n < hot->n_shards && result == 0; n++) {
+        struct hot_shard *shard = &hot->shards[n];
+        shard_lock(shard);
+        result = hot_policy_begin(&shard->policy, type, shard->budget_bytes);
+        shard_unlock(shard);
+    }
+    if (result != 0) {
+        for (size_t i = 0; i + 1 < n; i++) {
+            shard_lock(&hot->shards[i]);
+            hot_policy_revert(&hot->shards[i].policy);
+            shard_unlock(&hot->shards[i]);
+        }
+    }
+    for (size_t i = 0; i < hot->n_shards; i++)
+        shard_switch_end(&hot->shards[i]);
+    return result;
 }
 
 void hot_stats(struct hot *hot, struct hot_stats *ret_stats)

@@ -58,13 +58,18 @@ int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
 
 /* Any thread. Adds a clean record, no tombstone, unless the key is present or the ticket is stale;
  * true if added. Takes a reference of its own. A record for which a shard has no room beside its
- * dirty records is not added; nor is one when memory is short. */
+ * dirty records is not added, nor one that the policy does not admit, nor any when memory is short.
+ */
 bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket);
 
 /* Mover, after `record` became durable in the warm tier: if it is still the key's current record it
  * turns clean (a tombstone is removed), else nothing happens. A record for which a shard has no
- * room beside its dirty records is removed, too. */
+ * room beside its dirty records, or that the policy does not admit, is removed, too. */
 void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record);
+
+/* One thread at a time; others go on. Hands the clean records of each shard to a new policy, those
+ * that would leave first at first, a few at a time. 0, or TIERS_NO_MEMORY: the policy stays. */
+int hot_policy_switch(struct hot *hot, const struct policy_type *type);
 
 void hot_stats(struct hot *hot, struct hot_stats *ret_stats);
 

@@ -28,7 +28,8 @@ struct hot_entry {
     struct policy_node node; /* key_hash is the entry's; size is entry and record together */
     struct hot_entry *chain; /* Next in the bucket; in the list of those to free when gone */
     const struct tiers_record *record;
-    enum hot_entry_state state;
+    uint8_t state;        /* enum hot_entry_state */
+    uint8_t generation;   /* Of the shard's policy that holds it; see hot_policy.h */
     uint32_t policy_time; /* Of the shard, when the policy was last told of this entry */
 };
 

@@ -8,6 +8,7 @@
 #include "mover_private.h"
 
 #include "cold_compact.h"
+#include "observer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -241,10 +242,34 @@ static bool flush_step(struct mover *mover)
     return true;
 }
 
+/* The policy "auto": the observer has chosen, the mover makes the switch. */
+static void policy_switch(struct mover *mover)
+{
+    struct tiers *tiers = mover->tiers;
+    const struct policy_type *wanted = observer_policy_wanted(tiers->observer);
+    if (wanted == NULL) {
+        return;
+    }
+    int error = hot_policy_switch(tiers->hot, wanted);
+    observer_policy_switched(tiers->observer, error);
+    struct tiers_placement placement = {0};
+    observer_placement(tiers->observer, &placement);
+    if (error) {
+        engine_event(tiers, TIERS_EVENT_WARNING, "policy_not_switched",
+                     "the hot tier stays with %s instead of %s: %s", placement.policy.name,
+                     wanted->name, tiers_strerror(error));
+    } else {
+        engine_event(tiers, TIERS_EVENT_INFO, "policy_switched",
+                     "the hot tier evicts by %s now: predicted to answer %.2f %% more of the reads",
+                     placement.policy.name, 100 * placement.policy.gain);
+    }
+}
+
 bool mover_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
     damage_tell(mover);
+    policy_switch(mover);
     bool flushed = flush_step(mover);
     if (atomic_load(&tiers->stopped) != 0) {
         return false;

@@ -306,3 +306,11 @@ void observer_policy_switched(struct observer *observer, int error)
     }
     pthread_mutex_unlock(&observer->mutex);
 }
+
+uint64_t observer_policy_switches(struct observer *observer)
+{
+    pthread_mutex_lock(&observer->mutex);
+    uint64_t switches = observer->switches;
+    pthread_mutex_unlock(&observer->mutex);
+    return switches;
+}

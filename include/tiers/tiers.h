@@ -284,6 +284,7 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(scrubbed_segments, counter, "Cold segments that the scrubber found intact")                  \
     X(scrubbed_bytes, counter, "Bytes of cold segments read by the scrubber")                      \
     X(scrub_damages, counter, "Cold segments in which the scrubber found damage")                  \
+    X(policy_switches, counter, "Times that the policy of the hot tier was switched")              \
     X(checksum_errors, counter, "Records that failed their checksum")
 
 struct tiers_stats {

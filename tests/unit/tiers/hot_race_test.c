@@ -25,6 +25,8 @@
 #define VALUE_BYTES     300
 #define DIRTY_BYTES_MAX (32u << 10)
 
+#define GENERATIONS_PER_SWITCH 20
+
 /* A version that is a multiple of 3 is a deletion; 0: never written. */
 struct world {
     struct hot *hot;
@@ -96,16 +98,31 @@ static void clean_oldest(struct world *world, struct dirty_generation *generatio
     dirty_done(world->dirty, generation);
 }
 
+/* The mover switches policies, too. */
+static void policy_switch(struct world *world, size_t number)
+{
+    size_t n_types = 0;
+
+    while (policy_at(n_types) != NULL)
+        n_types++;
+    if (hot_policy_switch(world->hot, policy_at(number % n_types)) != 0)
+        abort();
+}
+
 static void *run_cleaner(void *argument)
 {
     struct world *world = argument;
     bool written = false;
+    size_t cleaned = 0;
 
     do {
         struct dirty_generation *generation = NULL;
         written = atomic_load(&world->written);
-        while ((generation = dirty_oldest(world->dirty)) != NULL)
+        while ((generation = dirty_oldest(world->dirty)) != NULL) {
             clean_oldest(world, generation);
+            if (++cleaned % GENERATIONS_PER_SWITCH == 0)
+                policy_switch(world, cleaned / GENERATIONS_PER_SWITCH);
+        }
         sched_yield();
     } while (!written);
     return NULL;

@@ -1,0 +1,61 @@
+/* The eviction policy of one hot shard: an instance that knows the shard's clean entries, and for
+ * the length of a switch a second one that still has those which have not been handed over. Every
+ * call is made under the shard's lock. */
+#ifndef TIERS_HOT_POLICY_H
+#define TIERS_HOT_POLICY_H
+
+#include "hot_table.h"
+#include "tiers/policy.h"
+
+struct hot_policy_instance {
+    const struct policy_type *type; /* NULL: there is none */
+    struct policy *policy;
+};
+
+struct hot_policy {
+    struct hot_policy_instance now;
+    struct hot_policy_instance before; /* While a switch is under way */
+    uint32_t time;                     /* Advances with each insertion and hit that is told */
+    uint8_t generation;                /* Entries of another one are in `before` */
+    size_t n;                          /* Entries in both */
+};
+
+/* 0 or TIERS_NO_MEMORY. */
+int hot_policy_open(struct hot_policy *policy, const struct policy_type *type, uint64_t capacity);
+/* Entries inside are forgotten. */
+void hot_policy_close(struct hot_policy *policy);
+
+/* Whether a record of this size is kept at all. */
+bool hot_policy_admits(const struct hot_policy *policy, uint32_t size);
+/* The entry is about to enter: before the victims that make room for it are asked for. */
+void hot_policy_prepare(struct hot_policy *policy, const struct hot_entry *entry);
+void hot_policy_enter(struct hot_policy *policy, struct hot_entry *entry);
+void hot_policy_leave(struct hot_policy *policy, struct hot_entry *entry, bool evicted);
+/* NULL: there is no entry. */
+struct hot_entry *hot_policy_victim(struct hot_policy *policy);
+
+/* Begins a switch: entries will be handed over by hot_policy_move. 0, or TIERS_NO_MEMORY with
+ * nothing changed. No switch is under way. */
+int hot_policy_begin(struct hot_policy *policy, const struct policy_type *type, uint64_t capacity);
+/* Goes back: the instance before becomes the one now, and what entered since will be handed over to
+ * it in turn. */
+void hot_policy_revert(struct hot_policy *policy);
+/* Hands over up to `n_max` entries, those that would leave first at first, so that recency is kept.
+ * True: there are more. */
+bool hot_policy_move(struct hot_policy *policy, size_t n_max);
+
+/* Of hot_policy_hit only. */
+void hot_policy_tell_hit(struct hot_policy *policy, struct hot_entry *entry);
+
+/* Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
+ * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
+ * same few keys do not pass the policy's lists to and fro between their caches. */
+static inline void hot_policy_hit(struct hot_policy *policy, struct hot_entry *entry)
+{
+    if (policy->now.type->tolerates_late_hits &&
+        policy->time - entry->policy_time < policy->n / POLICY_LATE_HITS_DIVISOR)
+        return;
+    hot_policy_tell_hit(policy, entry);
+}
+
+#endif
