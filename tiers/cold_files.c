@@ -10,20 +10,12 @@
 #include "uring.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* How many of the newest segments have their header checked at open. The others are checked when
- * they are scanned, and each of their records when it is read: to open every file of a large disk
- * would make a restart slow. */
-#define HEADERS_CHECKED_MAX 64
 
 /* ----------------------------------------------------------------------------------- the registry
  */
@@ -103,210 +95,21 @@ static void idle_remove(struct cold_files *files, struct cold_file *file)
     files->n_idle--;
 }
 
-/* ----------------------------------------------------------------------------------------- opening
- */
-
-static int fail(char *error_text, size_t error_text_size, int error, const char *what,
-                const char *directory, const char *name)
+int cold_files_add(struct cold_files *files, uint64_t id, uint64_t bytes)
 {
-    snprintf(error_text, error_text_size, "cannot %s %s%s%s: %s", what, directory,
-             name[0] == '\0' ? "" : "/", name, strerror(error));
-    return uring_status(error);
-}
-
-/* Opens the directory, which is made (durably) if it is absent. */
-static int directory_open(struct cold_files *files, char *error_text, size_t error_text_size)
-{
-    bool made = file_folder_make(files->directory, 0750) == 0;
-    if (!made && errno != EEXIST)
-        return fail(error_text, error_text_size, errno, "create", files->directory, "");
-    files->directory_fd = file_open(AT_FDCWD, files->directory, O_RDONLY | O_DIRECTORY, 0);
-    if (files->directory_fd == -1)
-        return fail(error_text, error_text_size, errno, "open", files->directory, "");
-    if (!made)
-        return 0;
-
-    if (file_parent_sync(files->directory) != 0)
-        return fail(error_text, error_text_size, errno, "make durable", files->directory, "");
-    return 0;
-}
-
-static int leftovers_delete(struct cold_files *files, char *error_text, size_t error_text_size)
-{
-    int fd = file_open(files->directory_fd, ".", O_RDONLY | O_DIRECTORY, 0);
-    DIR *directory = fd == -1 ? NULL : fdopendir(fd);
-    if (directory == NULL) {
-        int error = errno;
-        if (fd != -1)
-            (void)close(fd);
-        return fail(error_text, error_text_size, error, "list", files->directory, "");
-    }
-    int error = 0;
-    bool deleted = false;
-    const char *name = "";
-    for (;;) {
-        errno = 0;
-        const struct dirent *entry = readdir(directory);
-        if (entry == NULL) {
-            error = errno;
-            break;
-        }
-        uint64_t id;
-        if (!cold_name_parse(entry->d_name, &id))
-            continue;
-        size_t i = items_find(files, id);
-        if (i < files->n && files->items[i]->id == id)
-            continue;
-        if (file_unlink(files->directory_fd, entry->d_name) != 0) {
-            error = errno;
-            name = entry->d_name;
-            break;
-        }
-        deleted = true;
-    }
-    if (error == 0 && deleted && file_sync(files->directory_fd) != 0)
-        error = errno;
-    int status = 0;
-    if (error != 0)
-        status = fail(error_text, error_text_size, error, "clear leftovers from", files->directory,
-                      name);
-    (void)closedir(directory);
-    return status;
-}
-
-/* Checks the size of a known segment, and cuts off what a crash left beyond it. */
-static int known_check_size(struct cold_files *files, const struct cold_file *file,
-                            char *error_text, size_t error_text_size)
-{
-    char name[COLD_NAME_BYTES];
-    cold_name_print(file->id, name);
-    struct stat status;
-    if (fstatat(files->directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
-        int error = errno;
-        int code = fail(error_text, error_text_size, error, "find", files->directory, name);
-        return error == ENOENT ? TIERS_CORRUPT : code;
-    }
-    if (file->bytes == 0 || file->bytes % COLD_BLOCK_BYTES != 0) {
-        snprintf(error_text, error_text_size,
-                 "%s/%s: the index gives it an impossible size of %" PRIu64 " bytes",
-                 files->directory, name, file->bytes);
-        return TIERS_CORRUPT;
-    }
-    uint64_t size = (uint64_t)status.st_size;
-    if (!S_ISREG(status.st_mode) || size < file->bytes) {
-        snprintf(error_text, error_text_size,
-                 "%s/%s has %" PRIu64 " bytes where the index knows of %" PRIu64, files->directory,
-                 name, size, file->bytes);
-        return TIERS_CORRUPT;
-    }
-    if (size == file->bytes)
-        return 0;
-    int fd = file_open(files->directory_fd, name, O_WRONLY, 0);
-    int error = fd == -1 || file_truncate(fd, file->bytes) != 0 ? errno : 0;
-    if (fd != -1)
-        (void)close(fd);
-    if (error != 0)
-        return fail(error_text, error_text_size, error, "cut", files->directory, name);
-    return 0;
-}
-
-static int known_check_header(struct cold_files *files, const struct cold_file *file,
-                              char *error_text, size_t error_text_size)
-{
-    char name[COLD_NAME_BYTES];
-    cold_name_print(file->id, name);
-    int fd = file_open(files->directory_fd, name, O_RDONLY, 0);
-    if (fd == -1)
-        return fail(error_text, error_text_size, errno, "open", files->directory, name);
-
-    unsigned char block[COLD_BLOCK_BYTES] = {0};
-    ssize_t n = file_read(fd, block, sizeof block, 0);
-    int error = n < 0 ? errno : 0;
-    (void)close(fd);
-    if (error != 0)
-        return fail(error_text, error_text_size, error, "read", files->directory, name);
-
-    struct cold_header header;
-    int status = cold_header_read(file->id, block, &header);
-    if (status == TIERS_VERSION)
-        snprintf(error_text, error_text_size, "%s/%s has format version %u, this program knows %d",
-                 files->directory, name, cold_header_version(block), COLD_SEGMENT_FORMAT);
-    else if (status != 0)
-        snprintf(error_text, error_text_size, "%s/%s is no cold segment: its header is damaged",
-                 files->directory, name);
-    return status;
-}
-
-static int known_compare(const void *a, const void *b)
-{
-    uint64_t left = ((const struct cold_known *)a)->id;
-    uint64_t right = ((const struct cold_known *)b)->id;
-    return left < right ? -1 : left > right;
-}
-
-static int known_add(struct cold_files *files, const struct cold_known *known, size_t n_known)
-{
-    if (n_known == 0)
-        return 0;
-    struct cold_known *sorted = malloc(n_known * sizeof *sorted);
-    if (sorted == NULL)
-        return TIERS_NO_MEMORY;
-    memcpy(sorted, known, n_known * sizeof *sorted);
-    qsort(sorted, n_known, sizeof *sorted, known_compare);
-
-    int status = 0;
-    for (size_t i = 0; i < n_known; i++) {
-        if (i > 0 && sorted[i].id == sorted[i - 1].id) {
-            status = TIERS_INVALID;
-            break;
-        }
-        struct cold_file *file = file_new(sorted[i].id, sorted[i].bytes);
-        status = file == NULL ? TIERS_NO_MEMORY : items_append(files, file);
-        if (status != 0) {
-            free(file);
-            break;
-        }
-        atomic_fetch_add(&files->bytes, sorted[i].bytes);
-    }
-    free(sorted);
-    return status;
-}
-
-int cold_files_open(struct cold_files *files, const char *directory, bool direct,
-                    const struct cold_known *known, size_t n_known, char *error_text,
-                    size_t error_text_size)
-{
-    memset(files, 0, sizeof *files);
-    files->directory_fd = -1;
-    atomic_init(&files->direct, direct);
-    pthread_mutex_init(&files->lock, NULL);
-
-    files->directory = strdup(directory);
-    int status = files->directory == NULL ? TIERS_NO_MEMORY : known_add(files, known, n_known);
-    if (status != 0) {
-        snprintf(error_text, error_text_size, "cannot list the cold segments of %s: %s", directory,
-                 status == TIERS_INVALID ? "one is named twice" : "out of memory");
-        goto fail;
-    }
-    status = directory_open(files, error_text, error_text_size);
+    struct cold_file *file = file_new(id, bytes);
+    int status = file == NULL ? TIERS_NO_MEMORY : items_append(files, file);
     if (status != 0)
-        goto fail;
-    for (size_t i = 0; i < files->n; i++) {
-        status = known_check_size(files, files->items[i], error_text, error_text_size);
-        if (status == 0 && files->n - i <= HEADERS_CHECKED_MAX)
-            status = known_check_header(files, files->items[i], error_text, error_text_size);
-        if (status != 0)
-            goto fail;
-    }
-    /* Last, so that a refused open has deleted nothing. */
-    status = leftovers_delete(files, error_text, error_text_size);
-    if (status != 0)
-        goto fail;
-    return 0;
-
-fail:
-    cold_files_close(files);
+        free(file);
+    else
+        atomic_fetch_add(&files->bytes, bytes);
     return status;
+}
+
+bool cold_files_has(const struct cold_files *files, uint64_t id)
+{
+    size_t i = items_find(files, id);
+    return i < files->n && files->items[i]->id == id;
 }
 
 void cold_files_close(struct cold_files *files)
@@ -323,11 +126,25 @@ void cold_files_close(struct cold_files *files)
 /* ---------------------------------------------------------------------------- for the mover thread
  */
 
+/* Whether blocks and buffers as they are used here are enough for direct I/O on the file. A kernel
+ * that cannot tell is believed until it answers EINVAL. */
+static bool direct_fits(int fd)
+{
+    struct statx status;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) != 0 ||
+        (status.stx_mask & STATX_DIOALIGN) == 0)
+        return true;
+    return status.stx_dio_offset_align != 0 && status.stx_dio_offset_align <= COLD_BLOCK_BYTES &&
+           status.stx_dio_mem_align <= COLD_BLOCK_BYTES;
+}
+
 /* Opens a segment file, without O_DIRECT if the file system refuses it. -1: see errno. */
 static int open_maybe_direct(struct cold_files *files, const char *name, int flags)
 {
     if (atomic_load(&files->direct)) {
         int fd = file_open(files->directory_fd, name, flags | O_DIRECT, 0640);
+        if (fd != -1 && !direct_fits(fd))
+            cold_files_refuse_direct(files, fd);
         if (fd != -1 || errno != EINVAL)
             return fd;
         atomic_store(&files->direct, false);
@@ -462,6 +279,10 @@ int cold_files_acquire(struct cold_files *files, uint64_t id, struct cold_file *
         cold_name_print(id, name);
         int fd = open_maybe_direct(files, name, O_RDONLY);
         int error = fd == -1 ? errno : 0;
+        /* Through the page cache nothing beside the record is to be read; scans read large pieces
+         * anyway. */
+        if (error == 0)
+            (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 
         /* Another thread may have opened or deleted it meanwhile. */
         pthread_mutex_lock(&files->lock);

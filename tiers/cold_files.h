@@ -49,6 +49,10 @@ struct cold_files {
 int cold_files_open(struct cold_files *files, const char *directory, bool direct,
                     const struct cold_known *known, size_t n_known, char *error_text,
                     size_t error_text_size);
+/* For cold_files_open: one more known segment, whose id is above all others / whether it is known.
+ */
+int cold_files_add(struct cold_files *files, uint64_t id, uint64_t bytes);
+bool cold_files_has(const struct cold_files *files, uint64_t id);
 /* No file may be acquired. */
 void cold_files_close(struct cold_files *files);
 

@@ -71,6 +71,27 @@ static uint64_t leave_a_segment(struct fixture *f)
     return f->known[0].id;
 }
 
+static void blocks_that_a_crash_left_behind_the_end_are_given_back(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t id = leave_a_segment(f);
+    char path[1024];
+    struct stat before;
+    struct stat after;
+    segment_path(f, id, path);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    bool allocated = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 16 << 20) == 0;
+    assert_int_equal(fstat(fd, &before), 0);
+    close(fd);
+    if (!allocated || before.st_blocks < 2 * 16384)
+        skip();
+    fixture_reopen(f);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_true(after.st_blocks < 16384);
+}
+
 static void assert_open_refused(struct fixture *f, int status, uint64_t id, const char *word)
 {
     char name[COLD_NAME_BYTES];
@@ -187,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(leftover_segments_are_deleted_at_open_and_nothing_else),
         TEST(what_lies_beyond_the_known_size_is_cut_off),
+        TEST(blocks_that_a_crash_left_behind_the_end_are_given_back),
         TEST(a_missing_segment_is_named),
         TEST(a_segment_that_is_too_short_is_named),
         TEST(a_segment_with_a_damaged_header_is_named),
