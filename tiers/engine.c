@@ -353,7 +353,7 @@ void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats)
         .cold_segments = cold_segments(tiers->cold),
     };
     engine_counters_sum(tiers, ret_stats);
-    ret_stats->policy_switches = observer_policy_switches(tiers->observer);
+    observer_stats(tiers->observer, ret_stats);
 }
 
 void tiers_curve(struct tiers *tiers, struct tiers_curve *ret_curve)
@@ -375,6 +375,8 @@ void tiers_placement(struct tiers *tiers, struct tiers_placement *ret_placement)
                  .keys = stats.warm_keys - stats.cold_keys},
         .cold = {.bytes = stats.cold_bytes, .keys = stats.cold_keys},
         .promote_heat_min = atomic_load(&tiers->promote_heat_min),
+        .demote_heat_max = atomic_load(&tiers->demote_heat_max),
+        .demoting = atomic_load(&tiers->demoting),
         .hot_has_room = atomic_load(&tiers->hot_has_room),
     };
     observer_placement(tiers->observer, ret_placement);

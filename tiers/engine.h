@@ -87,6 +87,8 @@ struct tiers {
     atomic_bool no_space;              /* The last flush found the warm tier's disk or map full */
     atomic_bool hot_has_room;          /* Readers may admit what they read once only */
     _Atomic unsigned promote_heat_min; /* Readers offer cold values from this heat on */
+    _Atomic unsigned demote_heat_max;  /* For tiers_placement, as of the last decision */
+    atomic_bool demoting;
 
     /* Held while a cold segment is dropped, and while a checkpoint takes its snapshot: one that is
      * open still reads the segments it knows of. */

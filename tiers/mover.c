@@ -193,6 +193,8 @@ static void thresholds_tell(struct mover *mover)
     };
     controller_decide(&input, &decision);
     atomic_store(&tiers->promote_heat_min, decision.promote_heat_min);
+    atomic_store(&tiers->demote_heat_max, decision.demote_heat_max);
+    atomic_store(&tiers->demoting, mover->demotion.active);
     atomic_store(&tiers->hot_has_room,
                  in_hot.bytes < tiers->options.hot_bytes - tiers->options.hot_bytes / 8);
     /* Half of what was seen stays in view. */

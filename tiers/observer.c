@@ -307,10 +307,11 @@ void observer_policy_switched(struct observer *observer, int error)
     pthread_mutex_unlock(&observer->mutex);
 }
 
-uint64_t observer_policy_switches(struct observer *observer)
+void observer_stats(struct observer *observer, struct tiers_stats *stats)
 {
     pthread_mutex_lock(&observer->mutex);
-    uint64_t switches = observer->switches;
+    stats->policy_switches = observer->switches;
+    stats->samples = observer->curve.samples;
+    stats->samples_dropped = observer->curve.samples_dropped;
     pthread_mutex_unlock(&observer->mutex);
-    return switches;
 }

@@ -34,7 +34,8 @@ void observer_curve(struct observer *observer, struct tiers_curve *ret_curve);
 /* Any thread: fills in what it knows of hits and policy. */
 void observer_placement(struct observer *observer, struct tiers_placement *placement);
 
-uint64_t observer_policy_switches(struct observer *observer);
+/* Any thread: fills in its counters. */
+void observer_stats(struct observer *observer, struct tiers_stats *stats);
 
 /* Mover: the policy to switch the hot tier to, or NULL; it then must report how that went. */
 const struct policy_type *observer_policy_wanted(struct observer *observer);

@@ -10,9 +10,9 @@
  * last applied one (tiers_position after tiers_open) and the log is replayed from there.
  *
  * Threads. One thread at a time may call the "applier" functions. Each tiers_reader belongs to one
- * thread. Everything else may be called from any thread. The engine runs one background thread of
- * its own, the mover, and never calls back on a caller's thread except from the function that says
- * so.
+ * thread. Everything else may be called from any thread. The engine runs background
+ * threads of its own, the mover, which does the work, and the observer, which watches the load; it
+ * never calls back on a caller's thread except from the function that says so.
  *
  * Errors. Functions return 0 or a negative TIERS_ code. ret_ parameters are untouched on failure.
  * The library never prints; it reports events through tiers_options.
@@ -285,6 +285,8 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(scrubbed_bytes, counter, "Bytes of cold segments read by the scrubber")                      \
     X(scrub_damages, counter, "Cold segments in which the scrubber found damage")                  \
     X(policy_switches, counter, "Times that the policy of the hot tier was switched")              \
+    X(samples, counter, "Accesses of sampled keys that were replayed for the curves")              \
+    X(samples_dropped, counter, "Accesses of sampled keys that came too fast")                     \
     X(checksum_errors, counter, "Records that failed their checksum")
 
 struct tiers_stats {
@@ -364,6 +366,8 @@ struct tiers_placement {
     struct tiers_placement_hits windows[TIERS_PLACEMENT_WINDOWS];
     struct tiers_placement_policy policy;
     unsigned promote_heat_min; /* Cold values read at least so often lately return to warm */
+    unsigned demote_heat_max;  /* Those read no more often leave it while it is over its budget */
+    bool demoting;             /* It is, or has not come down far enough since */
     bool hot_has_room;         /* What is read once only is kept in memory, too */
 };
 

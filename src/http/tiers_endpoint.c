@@ -98,6 +98,8 @@ static json_t *placement_json(const struct tiers_placement *placement)
     json_object_set_new(object, "reads", reads);
     json_object_set_new(object, "policy", policy_json(&placement->policy));
     json_object_set_new(controller, "promote_heat_min", integer(placement->promote_heat_min));
+    json_object_set_new(controller, "demote_heat_max", integer(placement->demote_heat_max));
+    json_object_set_new(controller, "demoting", json_boolean(placement->demoting));
     json_object_set_new(controller, "hot_has_room", json_boolean(placement->hot_has_room));
     json_object_set_new(object, "controller", controller);
     return object;

@@ -22,7 +22,7 @@
 
 /* 4 MB of values and a hot tier for about a quarter of them. */
 static const char *const flags[] = {"--hot-bytes=1MiB", "--flush-interval=50ms",
-                                    "--tier-prices=3,0.2,0.05", NULL};
+                                    "--tier-prices=3,0.2,0.05", "--policy=auto", NULL};
 
 static struct cluster *cluster;
 static struct tierkv_client *client;
@@ -132,8 +132,10 @@ static void the_placement_tells_bytes_hits_and_the_policy(void **state)
         assert_true(number(json_array_get(recent, i), "seconds") <= 301);
     const json_t *policy = json_object_get(tiers, "policy");
     assert_string_equal(json_string_value(json_object_get(policy, "name")), "lru");
-    assert_true(json_is_false(json_object_get(policy, "auto")));
-    assert_true(number(tiers, "controller.promote_heat_min") >= 0);
+    assert_true(json_is_true(json_object_get(policy, "auto")));
+    assert_true(json_string_length(json_object_get(policy, "reason")) > 0);
+    assert_true(number(tiers, "controller.promote_heat_min") >= 1);
+    assert_true(number(tiers, "controller.demote_heat_max") >= 0);
     json_decref(tiers);
 }
 
@@ -179,6 +181,22 @@ static void the_cost_names_the_cheapest_split_beside_all_in_memory(void **state)
     json_decref(cost);
 }
 
+static void metrics_count_samples_and_switches(void **state)
+{
+    (void)state;
+    struct http_answer answer;
+
+    json_decref(wait_for_curve());
+    http_run(&(struct http_request){.address = cluster_address(cluster, 0), .path = "/metrics"},
+             &answer);
+    assert_int_equal(answer.status, 200);
+    assert_non_null(strstr(answer.body, "\ntierkv_tiers_policy_switches_total 0\n"));
+    const char *samples = strstr(answer.body, "\ntierkv_tiers_samples_total ");
+    assert_non_null(samples);
+    assert_true(strtod(strchr(samples, ' '), NULL) > N_KEYS);
+    http_free(&answer);
+}
+
 static void a_query_that_is_not_understood_is_refused(void **state)
 {
     (void)state;
@@ -201,6 +219,7 @@ int main(void)
         cmocka_unit_test(the_placement_tells_bytes_hits_and_the_policy),
         cmocka_unit_test(the_curve_rises_with_memory_for_every_policy),
         cmocka_unit_test(the_cost_names_the_cheapest_split_beside_all_in_memory),
+        cmocka_unit_test(metrics_count_samples_and_switches),
         cmocka_unit_test(a_query_that_is_not_understood_is_refused),
     };
     int failed = cmocka_run_group_tests(tests, open_cluster, close_cluster);
