@@ -66,13 +66,14 @@ static int sample(struct source *source, uint64_t seed, struct trace *ret_trace)
 static int hot_curve(const struct trace *trace, const char *policy, double memory_bytes,
                      struct tiers_cost_curve *curve)
 {
+    const struct policy_type *named = policy_find(policy);
     double repeated = (double)(trace->n_accesses - trace->n_keys);
 
     curve->n = CAPACITIES;
     for (size_t i = 0; i < CAPACITIES; i++) {
         double capacity = ldexp(memory_bytes, (int)i + 1 - CAPACITIES);
         struct simulation simulation = {.trace = trace,
-                                        .policy = policy_find(policy),
+                                        .policy = named != NULL ? named : &policy_auto,
                                         .capacity = 1 + (uint64_t)capacity,
                                         .by_bytes = true};
         struct simulation_result result;

@@ -13,6 +13,7 @@
     X(load_seconds, result->load_seconds)                                                          \
     X(absent, (double)result->absent)                                                              \
     X(flushed_bytes, (double)(result->after.flushed_bytes - result->before.flushed_bytes))         \
+    X(flushes, (double)(result->after.flushes - result->before.flushes))                           \
     X(demoted_bytes, (double)(result->after.demoted_bytes - result->before.demoted_bytes))         \
     X(compacted_bytes, (double)(result->after.compacted_bytes - result->before.compacted_bytes))   \
     X(promoted_warm_keys,                                                                          \

@@ -49,7 +49,7 @@ static int split_policies(struct run_options *options)
             return refuse("policy", options->policy, "too many");
         memcpy(slot, name, length);
         slot[length] = '\0';
-        if (policy_find(slot) == NULL)
+        if (policy_find(slot) == NULL && strcmp(slot, policy_auto.name) != 0)
             return refuse("policy", slot, "no such policy");
         options->n_policies++;
         name += length + (name[length] == ',');

@@ -70,9 +70,11 @@ static void table_moves(const struct run_result *result, FILE *out)
     const struct tiers_stats *before = &result->before, *after = &result->after;
 
     fprintf(out,
-            "\nmoved:    flushed %.1f MiB, demoted %.1f MiB, compacted %.1f MiB; %" PRIu64
+            "\nmoved:    flushed %.1f MiB in %" PRIu64
+            " transactions, demoted %.1f MiB, compacted %.1f MiB; %" PRIu64
             " promoted to warm, %" PRIu64 " to hot, %" PRIu64 " evicted\n",
             (double)(after->flushed_bytes - before->flushed_bytes) / MIB,
+            after->flushes - before->flushes,
             (double)(after->demoted_bytes - before->demoted_bytes) / MIB,
             (double)(after->compacted_bytes - before->compacted_bytes) / MIB,
             after->promoted_warm_keys - before->promoted_warm_keys,
