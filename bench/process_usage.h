@@ -8,9 +8,8 @@
 struct process_usage {
     uint64_t anonymous_bytes; /* Resident memory that no file backs */
     uint64_t mapped_bytes;    /* Resident pages of mapped files */
-    uint64_t read_bytes;      /* Caused to be read from disks... */
-    uint64_t written_bytes;   /* ...and to be written, all threads, page cache or not */
-    bool io_known;            /* Else the two are 0: the kernel does not count */
+    uint64_t written_bytes;   /* Handed to write(2) and its kin by all threads; not by io_uring */
+    bool io_known;            /* Else written_bytes is 0: the kernel does not count */
 };
 
 /* Figures that cannot be had are 0. */

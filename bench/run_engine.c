@@ -118,21 +118,19 @@ static void load(struct run *run, const char *policy)
     flush(run);
 }
 
-/* What disks were asked to write so far. */
-struct written {
-    uint64_t by_kernel; /* All of it; 0 if the kernel does not count, or the disk is memory */
-    uint64_t by_engine; /* Keys and values, without LMDB's pages and the cold records' headers */
-};
-
-static void written_so_far(struct run *run, struct written *ret_written)
+/* What files were made to take so far. LMDB's writes are counted by the kernel, or, where it does
+ * not count, as keys and values without their pages; those of the cold segments, which go by
+ * io_uring, by the engine, as values without their headers. */
+static uint64_t written_so_far(struct run *run, bool *ret_by_kernel)
 {
     struct process_usage usage;
     struct tiers_stats stats;
 
     process_usage(&usage);
     tiers_stats(run->tiers, &stats);
-    ret_written->by_kernel = usage.written_bytes;
-    ret_written->by_engine = stats.flushed_bytes + stats.demoted_bytes + stats.compacted_bytes;
+    *ret_by_kernel = usage.io_known;
+    return (usage.io_known ? usage.written_bytes : stats.flushed_bytes) + stats.demoted_bytes +
+           stats.compacted_bytes;
 }
 
 static void take_sample(struct run *run, uint64_t began_ns, struct run_result *result,
@@ -249,28 +247,20 @@ static void use_engine(struct run *run, struct run_result *result, size_t sample
                        const struct process_usage *at_start)
 {
     struct process_usage usage;
-    struct written start, loaded, end;
-    uint64_t began_ns = run_now_ns();
+    uint64_t start_bytes = written_so_far(run, &result->written_by_kernel);
+    uint64_t loaded_bytes, began_ns = run_now_ns();
 
-    written_so_far(run, &start);
     load(run, result->policy);
     result->load_seconds = (double)(run_now_ns() - began_ns) / RUN_NS_PER_SECOND;
     result->loading.put_bytes = run->put_bytes;
-    written_so_far(run, &loaded);
+    loaded_bytes = written_so_far(run, &result->written_by_kernel);
+    result->loading.disk_bytes = loaded_bytes - start_bytes;
     if (!atomic_load(&run->failed))
         measure(run, result, samples_max);
     if (!atomic_load(&run->failed))
         flush(run);
     result->running.put_bytes = run->put_bytes - result->loading.put_bytes;
-    written_so_far(run, &end);
-    result->written_by_kernel = end.by_kernel > start.by_kernel;
-    if (result->written_by_kernel) {
-        result->loading.disk_bytes = loaded.by_kernel - start.by_kernel;
-        result->running.disk_bytes = end.by_kernel - loaded.by_kernel;
-    } else {
-        result->loading.disk_bytes = loaded.by_engine - start.by_engine;
-        result->running.disk_bytes = end.by_engine - loaded.by_engine;
-    }
+    result->running.disk_bytes = written_so_far(run, &result->written_by_kernel) - loaded_bytes;
     process_usage(&usage);
     result->memory_bytes = usage.anonymous_bytes > at_start->anonymous_bytes
                                ? usage.anonymous_bytes - at_start->anonymous_bytes

@@ -54,7 +54,7 @@
 
 static const char *written_by(const struct run_result *result)
 {
-    return result->written_by_kernel ? "proc" : "engine";
+    return result->written_by_kernel ? "proc+engine" : "engine";
 }
 
 int run_report_csv(const struct run_report *report, FILE *out)

@@ -85,14 +85,14 @@ static void table_moves(const struct run_result *result, FILE *out)
             " keys, warm %.1f MiB, cold %.1f MiB with %" PRIu64 " keys in %" PRIu64 " segments\n",
             (double)after->hot_bytes / MIB, after->hot_keys, (double)after->warm_used_bytes / MIB,
             (double)after->cold_bytes / MIB, after->cold_keys, after->cold_segments);
-    fprintf(
-        out,
-        "written:  %.2f bytes for each byte put while loading, %.2f after (%.1f MiB put), by %s\n",
-        run_write_amplification(result->loading.disk_bytes, result->loading.put_bytes),
-        run_write_amplification(result->running.disk_bytes, result->running.put_bytes),
-        (double)result->running.put_bytes / MIB,
-        result->written_by_kernel ? "/proc/self/io"
-                                  : "the engine's counters: the kernel counts nothing here");
+    fprintf(out,
+            "written:  %.2f bytes for each byte put while loading, %.2f after (%.1f MiB put); %s\n",
+            run_write_amplification(result->loading.disk_bytes, result->loading.put_bytes),
+            run_write_amplification(result->running.disk_bytes, result->running.put_bytes),
+            (double)result->running.put_bytes / MIB,
+            result->written_by_kernel
+                ? "LMDB's by /proc/self/io, cold segments' by the engine's counters"
+                : "all by the engine's counters, LMDB's pages left out");
     fprintf(out, "memory:   %.1f MiB, and %.1f MiB of mapped files\n",
             (double)result->memory_bytes / MIB, (double)result->mapped_bytes / MIB);
     if (result->absent > 0)

@@ -12,7 +12,7 @@
 #define RUN_CALL_WRITE RUN_CALLS_READ
 #define RUN_CALLS      (RUN_CALLS_READ + 1)
 
-/* Bytes that clients put, keys and values, and what disks were asked to write because of them. */
+/* Bytes that clients put, keys and values, and what was written to files because of them. */
 struct run_written {
     uint64_t put_bytes;
     uint64_t disk_bytes;
@@ -28,7 +28,7 @@ struct run_result {
     struct tiers_stats before, after; /* Around the measurement */
     struct run_written loading;       /* Until all keys were durable */
     struct run_written running;       /* From then until all that was written was durable */
-    bool written_by_kernel;           /* Else disk_bytes are the engine's own counters */
+    bool written_by_kernel;           /* Else LMDB's pages are not in disk_bytes */
     uint64_t memory_bytes;            /* Grown since before the engine was opened */
     uint64_t mapped_bytes;
     size_t n_samples; /* The first one at the beginning of the requests */

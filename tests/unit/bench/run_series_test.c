@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "process_usage.h"
 #include "run_series.h"
@@ -84,6 +85,21 @@ static void fields_are_found_by_their_whole_name(void **state)
     assert_int_equal(process_usage_field("", "write_bytes"), 0);
 }
 
+static void writes_are_counted(void **state)
+{
+    (void)state;
+    static const char bytes[1000] = "";
+    struct process_usage before, after;
+    process_usage(&before);
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, sizeof bytes, 1, file), 1);
+    assert_int_equal(fclose(file), 0);
+    process_usage(&after);
+    if (after.io_known)
+        assert_true(after.written_bytes - before.written_bytes >= sizeof bytes);
+}
+
 static void memory_that_is_used_is_counted(void **state)
 {
     (void)state;
@@ -100,6 +116,7 @@ int main(void)
         cmocka_unit_test(nothing_in_no_time_is_nothing),
         cmocka_unit_test(write_amplification_is_bytes_written_for_each_byte_put),
         cmocka_unit_test(fields_are_found_by_their_whole_name),
+        cmocka_unit_test(writes_are_counted),
         cmocka_unit_test(memory_that_is_used_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
