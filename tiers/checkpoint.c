@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define SEGMENT_PREFIX_BYTES 16
+#define HEAT_WORDS_A_FRAME   4096
 
 struct tiers_checkpoint {
     struct tiers *tiers;
@@ -201,6 +202,27 @@ static int segments_write(struct tiers_checkpoint *checkpoint)
     return error == TIERS_NOT_FOUND ? 0 : error;
 }
 
+/* Which keys are hot, so that the copy need not learn it anew. */
+static int heat_write(struct tiers_checkpoint *checkpoint)
+{
+    const struct heat *heat = checkpoint->tiers->heat;
+    uint64_t words[HEAT_WORDS_A_FRAME];
+    size_t total = heat_words(heat);
+    int error = 0;
+    for (size_t first = 0; first < total && error == 0; first += HEAT_WORDS_A_FRAME) {
+        size_t n = total - first < HEAT_WORDS_A_FRAME ? total - first : HEAT_WORDS_A_FRAME;
+        heat_save(heat, first, words, n);
+        little_endian_put(checkpoint->payload, total, 8);
+        little_endian_put(checkpoint->payload + 8, first, 8);
+        for (size_t i = 0; i < n; i++) {
+            little_endian_put(checkpoint->payload + 16 + i * 8, words[i], 8);
+        }
+        error = checkpoint_frame_write(&checkpoint->writer, CHECKPOINT_FRAME_HEAT,
+                                       checkpoint->payload, 16 + n * 8);
+    }
+    return error;
+}
+
 int tiers_checkpoint_write(struct tiers_checkpoint *checkpoint, tiers_checkpoint_sink sink,
                            void *context)
 {
@@ -214,6 +236,9 @@ int tiers_checkpoint_write(struct tiers_checkpoint *checkpoint, tiers_checkpoint
     }
     if (error == 0) {
         error = segments_write(checkpoint);
+    }
+    if (error == 0) {
+        error = heat_write(checkpoint);
     }
     little_endian_put(end, checkpoint->rows, 8);
     return error

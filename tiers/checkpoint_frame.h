@@ -13,6 +13,7 @@ enum checkpoint_frame_type {
     CHECKPOINT_FRAME_BEGIN = 1, /* Magic, version, position */
     CHECKPOINT_FRAME_ROWS,      /* u32 table, then rows: u32 key bytes, u32 row bytes, key, row */
     CHECKPOINT_FRAME_SEGMENT,   /* u64 segment id, u64 offset, bytes of the file */
+    CHECKPOINT_FRAME_HEAT,      /* u64 words of the whole sketch, u64 number of the first, words */
     CHECKPOINT_FRAME_END,       /* u64 rows */
 };
 

@@ -6,6 +6,7 @@
 #include "checkpoint_frame.h"
 #include "cold_header.h"
 #include "file.h"
+#include "heat_file.h"
 #include "little_endian.h"
 #include "warm_copy.h"
 
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #define SEGMENT_PREFIX_BYTES 16
 
@@ -28,6 +30,10 @@ struct install {
     uint64_t segment;     /* Being written; 0: none yet */
     int segment_fd;       /* -1: none */
     uint64_t segment_end; /* Bytes of it so far */
+    int warm_fd;          /* The directory */
+    int heat_fd;          /* -1: none */
+    uint64_t heat_end;    /* Words so far */
+    XXH3_state_t *heat_hash;
     char *error_text;
     size_t error_text_size;
 };
@@ -176,6 +182,53 @@ static int segment_read(struct install *install)
     return 0;
 }
 
+static int heat_put(struct install *install, const void *bytes, size_t n, uint64_t offset)
+{
+    if (file_write(install->heat_fd, bytes, n, offset) != 0 ||
+        XXH3_64bits_update(install->heat_hash, bytes, n) != XXH_OK) {
+        int cause = errno;
+        return fail(install, errno_status(cause), "the heat: %s", strerror(cause));
+    }
+    return 0;
+}
+
+static int heat_begin(struct install *install, uint64_t words)
+{
+    unsigned char header[HEAT_FILE_HEADER_BYTES] = HEAT_FILE_MAGIC;
+    install->heat_fd =
+        file_open(install->warm_fd, HEAT_FILE_NAME, O_WRONLY | O_CREAT | O_EXCL, 0600);
+    install->heat_hash = XXH3_createState();
+    if (install->heat_fd < 0 || install->heat_hash == NULL ||
+        XXH3_64bits_reset(install->heat_hash) != XXH_OK) {
+        int cause = install->heat_fd < 0 ? errno : ENOMEM;
+        return fail(install, errno_status(cause), "the heat: %s", strerror(cause));
+    }
+    little_endian_put(header + 8, words, 8);
+    return heat_put(install, header, sizeof header, 0);
+}
+
+/* As the words come; the sum behind the last of them. */
+static int heat_read(struct install *install)
+{
+    const unsigned char *in = install->reader.payload;
+    size_t n = install->reader.n;
+    if (n < 16 || (n - 16) % 8 != 0 || little_endian_get(in + 8, 8) != install->heat_end) {
+        return fail(install, TIERS_CORRUPT, "the stream's heat is out of order");
+    }
+    uint64_t total = little_endian_get(in, 8);
+    int error = install->heat_fd < 0 ? heat_begin(install, total) : 0;
+    if (error == 0) {
+        error = heat_put(install, in + 16, n - 16, HEAT_FILE_HEADER_BYTES + install->heat_end * 8);
+    }
+    install->heat_end += (n - 16) / 8;
+    if (error == 0 && install->heat_end == total) {
+        unsigned char sum[8];
+        little_endian_put(sum, XXH3_64bits_digest(install->heat_hash), 8);
+        error = heat_put(install, sum, sizeof sum, HEAT_FILE_HEADER_BYTES + total * 8);
+    }
+    return error;
+}
+
 static int end_read(struct install *install)
 {
     if (install->reader.n != 8 || little_endian_get(install->reader.payload, 8) != install->rows) {
@@ -210,6 +263,9 @@ static int frames_read(struct install *install)
             break;
         case CHECKPOINT_FRAME_SEGMENT:
             error = segment_read(install);
+            break;
+        case CHECKPOINT_FRAME_HEAT:
+            error = heat_read(install);
             break;
         case CHECKPOINT_FRAME_END:
             return end_read(install);
@@ -247,6 +303,11 @@ static int directories_open(struct install *install, const char *warm_dir, const
         int cause = errno;
         return fail(install, errno_status(cause), "cannot open %s: %s", cold_dir, strerror(cause));
     }
+    install->warm_fd = file_open(AT_FDCWD, warm_dir, O_RDONLY | O_DIRECTORY, 0);
+    if (install->warm_fd < 0) {
+        int cause = errno;
+        return fail(install, errno_status(cause), "cannot open %s: %s", warm_dir, strerror(cause));
+    }
     return warm_fill_open(warm_dir, &install->fill, install->error_text, install->error_text_size);
 }
 
@@ -258,6 +319,8 @@ int tiers_checkpoint_install(const char *warm_dir, const char *cold_dir,
     struct install install = {.reader = {.source = source, .context = context},
                               .cold_fd = -1,
                               .segment_fd = -1,
+                              .warm_fd = -1,
+                              .heat_fd = -1,
                               .error_text = error_text,
                               .error_text_size = error_text_size};
     (void)fail(&install, TIERS_NO_MEMORY, "out of memory");
@@ -277,6 +340,13 @@ int tiers_checkpoint_install(const char *warm_dir, const char *cold_dir,
     if (install.cold_fd >= 0) {
         close(install.cold_fd);
     }
+    if (install.warm_fd >= 0) {
+        close(install.warm_fd);
+    }
+    if (install.heat_fd >= 0) {
+        close(install.heat_fd);
+    }
+    XXH3_freeState(install.heat_hash);
     checkpoint_reader_free(&install.reader);
     if (error == 0) {
         *ret_position = install.position;

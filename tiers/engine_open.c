@@ -8,6 +8,7 @@
 #include "engine.h"
 
 #include "file.h"
+#include "heat_file.h"
 #include "mover.h"
 #include "observer.h"
 
@@ -297,6 +298,10 @@ static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_s
     }
     if (error == 0) {
         error = memory_open(tiers, error_text, error_text_size);
+    }
+    if (error == 0 && heat_file_take(options->warm_dir, tiers->heat)) {
+        engine_event(tiers, TIERS_EVENT_INFO, "heat_taken",
+                     "the state came with the heat of its keys");
     }
     if (error == 0) {
         error = warm_read_open(tiers->warm, &tiers->apply_read);

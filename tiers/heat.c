@@ -177,3 +177,24 @@ unsigned heat_touch(struct heat *heat, uint64_t key_hash)
     }
     return lowest + 1;
 }
+
+size_t heat_words(const struct heat *heat)
+{
+    return heat->n_blocks * WORDS_PER_BLOCK;
+}
+
+void heat_save(const struct heat *heat, size_t first, uint64_t *ret_words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        ret_words[i] = atomic_load_explicit(
+            &heat->blocks[(first + i) / WORDS_PER_BLOCK].words[(first + i) % WORDS_PER_BLOCK],
+            memory_order_relaxed);
+}
+
+void heat_load(struct heat *heat, size_t first, const uint64_t *words, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        atomic_store_explicit(
+            &heat->blocks[(first + i) / WORDS_PER_BLOCK].words[(first + i) % WORDS_PER_BLOCK],
+            words[i], memory_order_relaxed);
+}

@@ -29,4 +29,10 @@ unsigned heat_estimate(const struct heat *heat, uint64_t key_hash);
 
 size_t heat_bytes(const struct heat *heat);
 
+/* The counters as words, for a sketch of the same size elsewhere. heat_save copies `n` words from
+ * number `first` on; heat_load puts them there. Accesses meanwhile do no harm. */
+size_t heat_words(const struct heat *heat);
+void heat_save(const struct heat *heat, size_t first, uint64_t *ret_words, size_t n);
+void heat_load(struct heat *heat, size_t first, const uint64_t *words, size_t n);
+
 #endif

@@ -189,9 +189,8 @@ static int apply_cluster_reset(struct command_state *state, const struct command
     uint64_t survivor = command_id_decode(op->value);
     if (cluster_id == state->cluster_id)
         return 0;
-    int error = state->cluster_id != 0
-                    ? cluster_put(state, CLUSTER_KEY_BEFORE, state->cluster_id)
-                    : 0;
+    int error =
+        state->cluster_id != 0 ? cluster_put(state, CLUSTER_KEY_BEFORE, state->cluster_id) : 0;
     if (error == 0)
         error = cluster_put(state, CLUSTER_KEY, cluster_id);
     for (size_t i = state->members.n; i > 0 && error == 0; i--)

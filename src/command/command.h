@@ -7,9 +7,9 @@
  *   then per op: u8 op, u8 zero, u16 key_len, u32 value_len, u64 flags, u64 expires_ms, key, value
  * A MEMBER_SET command has one op, a put whose key is the node's raft id (8 bytes, big-endian) and
  * whose value is the member's JSON text; see command_member. MEMBER_REMOVE has one op, a delete of
- * the raft id; CLUSTER_INIT one put of the cluster id (as key, no value); CLUSTER_RESET one put of the
- * new cluster id, whose value is the raft id of the member that stays (8 bytes, big-endian). Flags and expiry are 0 in
- * deletes and in all of these. Each content has exactly one encoding.
+ * the raft id; CLUSTER_INIT one put of the cluster id (as key, no value); CLUSTER_RESET one put of
+ * the new cluster id, whose value is the raft id of the member that stays (8 bytes, big-endian).
+ * Flags and expiry are 0 in deletes and in all of these. Each content has exactly one encoding.
  *
  * Encoding runs on the proposer's thread, decoding and applying on the raft loop; the decoder
  * trusts nothing, since entries come from disk and the network.
