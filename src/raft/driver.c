@@ -82,6 +82,13 @@ bool driver_peer_answers(const struct driver *driver, raft_id id)
                                          driver->raft.election_timeout);
 }
 
+bool driver_newly_elected(const struct driver *driver)
+{
+    return driver_is_leader(driver) &&
+           driver->callbacks->now_ms(driver->context) - driver->elected_ms <
+               driver->raft.election_timeout;
+}
+
 bool driver_is_leader(const struct driver *driver)
 {
     return driver->raft.state == RAFT_LEADER && !driver->closing && !driver->failed;
@@ -215,6 +222,7 @@ static void begin_term(struct driver *driver)
                           log_cache_at(&driver->log, last)->term != driver->raft.current_term;
     driver->election_index = raft_last_index(&driver->raft) + (driver->barrier_due ? 1 : 0);
     driver->elections++;
+    driver->elected_ms = driver->callbacks->now_ms(driver->context);
     if (driver->applied > raft_last_index(&driver->raft))
         driver_fail(driver,
                     "the state is at index %llu, but the log ends at %llu: one of the two "

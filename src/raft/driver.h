@@ -83,6 +83,7 @@ struct driver {
     raft_index snapshot_index; /* Of the newest snapshot on disk */
     raft_term snapshot_term;
     raft_index election_index; /* First entry of our term as leader; before it nothing is served */
+    uint64_t elected_ms;
     raft_index configuration_index;
     struct raft_configuration configuration; /* As of committed_seen */
     uint64_t timer_ms;                       /* Armed for; 0: not */
@@ -156,6 +157,8 @@ int driver_server_promote(struct driver *driver, raft_id id);
 const struct raft_server *driver_server_find(const struct driver *driver, raft_id id);
 /* Whether a message of that peer came within the last election timeout, or it is this node. */
 bool driver_peer_answers(const struct driver *driver, raft_id id);
+/* Leader for so short a time that peers may simply not have answered yet. */
+bool driver_newly_elected(const struct driver *driver);
 
 /* Hands leadership to another voter once it has the whole log; until then, or until the core gives
  * up after an election timeout (raft_transferee is 0 again), nothing can be submitted. RAFT_BADID:

@@ -26,6 +26,15 @@ static raft_id best_successor(const struct driver *driver, raft_id except)
     return best;
 }
 
+static bool has_other_voter(const struct driver *driver)
+{
+    for (unsigned i = 0; i < driver->raft.configuration.n; i++)
+        if (driver->raft.configuration.servers[i].role == RAFT_VOTER &&
+            driver->raft.configuration.servers[i].id != driver->raft.id)
+            return true;
+    return false;
+}
+
 static int begin(struct replica *replica, struct change *change, const char *name)
 {
     struct driver *driver = &replica->driver;
@@ -39,6 +48,8 @@ static int begin(struct replica *replica, struct change *change, const char *nam
         target = best_successor(driver, change->handover_to);
     if (target == 0)
         target = best_successor(driver, 0);
+    if (target == 0 && driver_newly_elected(driver) && has_other_voter(driver))
+        return CHANGE_WAITS;
     if (target == 0) {
         change_explain(change, "there is no other voter that answers");
         return REPLICA_CONFLICT;

@@ -44,7 +44,7 @@ static int server_step(struct replica *replica, struct change *change,
     int rv;
 
     if (server->role == RAFT_VOTER && !quorum_survives(driver, change, server, name))
-        return REPLICA_CONFLICT;
+        return driver_newly_elected(driver) ? CHANGE_WAITS : REPLICA_CONFLICT;
     if (server->id == driver->raft.id) {
         /* Its successor is asked again, by the requester, who is sent there. */
         int result = handover_step(replica, change, "");
