@@ -191,6 +191,7 @@ int install_log(uv_loop_t *loop, const char *directory, raft_id id, const char *
     rv = raft_uv_init(&install.io, loop, directory, &install.transport);
     if (rv == 0) {
         raft_uv_set_tracer(&install.io, NULL);
+        raft_uv_set_auto_recovery(&install.io, false);
         rv = backend_use(&install, loop, id, address, manifest);
         if (rv != 0)
             snprintf(error_text, error_text_size, "%s: the log cannot follow the state: %s (%s)",

@@ -138,6 +138,8 @@ static int backend_open(struct replica *replica, raft_index applied)
     raft_uv_set_segment_size(io, SEGMENT_BYTES);
     raft_uv_set_connect_retry_delay(io, CONNECT_RETRY_MS);
     raft_uv_set_tracer(io, NULL);
+    /* It would move a damaged segment aside and go on without entries that were acknowledged. */
+    raft_uv_set_auto_recovery(io, false);
     /* The backend keeps the pointer: give it the core's copy. */
     rv = io->init(io, replica->identity.raft_id, replica->driver.raft.address);
     if (rv != 0)
