@@ -5,6 +5,9 @@
  * event_fd is made readable so that an owner who sleeps on it comes back. The completion queue is
  * twice as long as the number of operations that may be under way, so that it never overflows.
  *
+ * Memory is registered, files are not: a ring would hold a deleted segment's file, and its space on
+ * the disk, until it is told to let go.
+ *
  * Under a modelled disk (uring_model.h) an operation is accompanied by a timer of the kernel that
  * ends when that disk would be done; it completes with the later of the two, and nobody sleeps.
  */

@@ -366,6 +366,77 @@ static void the_scrubber_reports_damage_once_and_has_the_rest_saved(void **state
     assert_int_equal(story->kept, 1);
 }
 
+/* ---- The dictionary ---- */
+
+#define SMALL_KEYS 120000
+
+static size_t small_value(size_t number, char value[200])
+{
+    return (size_t)snprintf(value, 200,
+                            "{\"service\":\"svc-%zu\",\"address\":\"10.0.%zu.%zu\",\"port\":%zu,"
+                            "\"meta\":{\"region\":\"eu-central-1\",\"zone\":\"b\"}}",
+                            number % 500, number / 256 % 256, number % 256, number * 7919 % 65536);
+}
+
+static void small_puts(struct fixture *f, size_t from, size_t to, uint64_t *index)
+{
+    for (size_t i = from; i < to;) {
+        tiers_apply_begin(f->tiers, ++*index);
+        for (size_t k = 0; k < 5000 && i < to; k++, i++) {
+            char key[32];
+            char value[200];
+            size_t key_len = model_key_text(i, key);
+            size_t value_len = small_value(i, value);
+            assert_int_equal(tiers_put(f->tiers, TIERS_SPACE_USER, key, key_len, value, value_len,
+                                       0, 0, tiers_revision_next(f->tiers)),
+                             0);
+        }
+        tiers_apply_end(f->tiers);
+        assert_int_equal(tiers_flush(f->tiers), 0);
+        steps(f);
+    }
+}
+
+static void small_values_that_are_alike_get_a_dictionary(void **state)
+{
+    struct story *story = *state;
+    struct fixture *f = story->f;
+    f->options.cold_segment_bytes = 1u << 20;
+    fixture_open(f, false);
+    uint64_t index = 0;
+    size_t n = 0;
+    while (n < SMALL_KEYS && fixture_stats(f).cold_dictionaries == 0) {
+        small_puts(f, n, n + 5000, &index);
+        n += 5000;
+    }
+    assert_int_equal(fixture_stats(f).cold_dictionaries, 1);
+    struct tiers_stats before = fixture_stats(f);
+    small_puts(f, n, n + 15000, &index);
+    n += 15000;
+    struct tiers_stats after = fixture_stats(f);
+    double plain = (double)before.cold_live_bytes / (double)before.cold_keys;
+    double packed = (double)(after.cold_live_bytes - before.cold_live_bytes) /
+                    (double)(after.cold_keys - before.cold_keys);
+    assert_true(packed < plain * 0.85);
+
+    fixture_close(f);
+    fixture_open(f, false);
+    struct tiers_reader *reader = NULL;
+    assert_int_equal(tiers_reader_open(f->tiers, &reader), 0);
+    for (size_t i = 0; i < n; i += 97) {
+        const struct tiers_record *record = NULL;
+        char key[32];
+        char value[200];
+        size_t key_len = model_key_text(i, key);
+        size_t value_len = small_value(i, value);
+        assert_int_equal(tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record), 0);
+        assert_int_equal(record->value_len, value_len);
+        assert_memory_equal(tiers_record_value(record), value, value_len);
+        tiers_record_release(record);
+    }
+    tiers_reader_close(reader);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -377,6 +448,7 @@ int main(void)
         TEST(the_scrubber_reads_every_sealed_segment_once_in_its_interval),
         TEST(the_scrubber_keeps_to_its_limit),
         TEST(the_scrubber_reports_damage_once_and_has_the_rest_saved),
+        TEST(small_values_that_are_alike_get_a_dictionary),
     };
     return cmocka_run_group_tests_name("mover_cold", tests, NULL, NULL);
 }
