@@ -426,6 +426,7 @@ static void skip_known_entries(struct driver *driver, struct raft_message *messa
         append->n_entries = 0;
     } else {
         unsigned skip = (unsigned)(known - append->prev_log_index);
+        assert(append->entries != NULL);
         append->n_entries -= skip;
         memmove(append->entries, append->entries + skip,
                 append->n_entries * sizeof append->entries[0]);

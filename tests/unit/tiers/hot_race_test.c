@@ -105,7 +105,7 @@ static void policy_switch(struct world *world, size_t number)
 
     while (policy_at(n_types) != NULL)
         n_types++;
-    if (hot_policy_switch(world->hot, policy_at(number % n_types)) != 0)
+    if (n_types == 0 || hot_policy_switch(world->hot, policy_at(number % n_types)) != 0)
         abort();
 }
 
