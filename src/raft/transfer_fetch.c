@@ -136,7 +136,7 @@ static bool fetch_all(struct transfer_fetch *fetch)
 {
     const struct replica_options *options = &fetch->replica->options;
     struct replica_state_paths paths;
-    struct manifest manifest;
+    struct manifest manifest = {0};
     void *bytes = NULL;
     size_t n = 0;
     bool ok;
