@@ -91,7 +91,7 @@ static size_t segments_list(const char *folder, char names[][64], size_t n_max)
     assert_non_null(stream);
     for (const struct dirent *entry; (entry = readdir(stream)) != NULL && n < n_max;)
         if (strlen(entry->d_name) == 33 && entry->d_name[16] == '-')
-            snprintf(names[n++], 64, "%s", entry->d_name);
+            snprintf(names[n++], 64, "%.63s", entry->d_name);
     closedir(stream);
     return n;
 }
