@@ -63,6 +63,8 @@
     X(bytes, dirty_bytes_max, "0", 0, 1125899906842624,                                            \
       "unflushed writes at which applying pauses; 0: half of hot_bytes")                           \
     X(u64, disk_reads_in_flight_max, "256", 1, 65536, "reads of disks under way, per thread")      \
+    X(u64, cold_read_percent_max, "5", 1, 100,                                                     \
+      "share of reads from the cold disk above which values return more eagerly")                  \
     X(bytes, cold_write_bytes_per_second_max, "0", 0, 1125899906842624,                            \
       "limit on writes to the cold disk unless the warm tier is far over its size; 0: none")       \
     X(bytes, compact_bytes_per_second_max, "0", 0, 1125899906842624,                               \

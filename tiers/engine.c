@@ -379,5 +379,6 @@ void tiers_placement(struct tiers *tiers, struct tiers_placement *ret_placement)
         .demoting = atomic_load(&tiers->demoting),
         .hot_has_room = atomic_load(&tiers->hot_has_room),
     };
+    mover_placement(tiers->mover, ret_placement);
     observer_placement(tiers->observer, ret_placement);
 }

@@ -40,6 +40,10 @@ struct observer;
     X(demoted_bytes)                                                                               \
     X(promoted_warm_keys)                                                                          \
     X(promoted_hot_keys)                                                                           \
+    X(promoted_warm_bytes)                                                                         \
+    X(promotions_refused)                                                                          \
+    X(promotion_eased)                                                                             \
+    X(promotion_tightened)                                                                         \
     X(compacted_segments)                                                                          \
     X(compacted_bytes)                                                                             \
     X(cold_written_bytes)                                                                          \
@@ -86,6 +90,7 @@ struct tiers {
     _Atomic int stopped;               /* The error that stopped the engine, or 0 */
     atomic_bool no_space;              /* The last flush found the warm tier's disk or map full */
     atomic_bool hot_has_room;          /* Readers may admit what they read once only */
+    _Atomic unsigned admit_heat_min;   /* What enters a full hot tier, from this heat on */
     _Atomic unsigned promote_heat_min; /* Readers offer cold values from this heat on */
     _Atomic unsigned demote_heat_max;  /* For tiers_placement, as of the last decision */
     atomic_bool demoting;

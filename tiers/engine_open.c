@@ -34,8 +34,10 @@
 #define HEAT_COUNTERS_MIN         (1ull << 16)
 #define HEAT_COUNTERS_MAX         (1ull << 26)
 #define HEAT_BYTES_PER_COUNTER    256
-#define POLICY_DEFAULT            "lru"
-#define FOLDER_PATH_BYTES         4096
+/* One read of twenty may be a cold one. */
+#define COLD_READ_PERMILLE_DEFAULT 50
+#define POLICY_DEFAULT             "lru"
+#define FOLDER_PATH_BYTES          4096
 
 void tiers_options_init(struct tiers_options *options)
 {
@@ -106,6 +108,7 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
     DEFAULT(dirty_bytes_max, options->hot_bytes / 2);
     DEFAULT(flush_interval_ms, FLUSH_INTERVAL_MS_DEFAULT);
     DEFAULT(read_depth_max, READ_DEPTH_DEFAULT);
+    DEFAULT(cold_read_permille_max, COLD_READ_PERMILLE_DEFAULT);
 #undef DEFAULT
     /* Else the applier would be held back while nothing has been handed to the mover. */
     if (options->flush_bytes > options->dirty_bytes_max / 2) {

@@ -42,6 +42,8 @@ struct tally {
 struct heat {
     struct tally tallies[TALLIES];
     _Atomic uint64_t halvings; /* The next one's block, modulo the number of blocks */
+    uint64_t halvings_seen;    /* By heat_age, at its last call */
+    uint64_t owed;             /* Blocks to be halved by time, in parts of HEAT_HALF_LIFE_MS */
     size_t n_blocks;           /* Power of two */
     size_t n_tallies;          /* At most as many, lest one block is halved twice in a round */
     struct block *blocks;
@@ -69,6 +71,8 @@ struct heat *heat_new(size_t counters)
         return NULL;
     }
     heat->n_blocks = n_blocks;
+    heat->halvings_seen = 0;
+    heat->owed = 0;
     heat->n_tallies = n_blocks < TALLIES ? n_blocks : TALLIES;
     atomic_init(&heat->halvings, 0);
     for (size_t i = 0; i < TALLIES; i++)
@@ -144,6 +148,20 @@ static void halve_next_block(struct heat *heat)
                                                       memory_order_relaxed, memory_order_relaxed)) {
         }
     }
+}
+
+void heat_age(struct heat *heat, uint64_t elapsed_ms)
+{
+    /* After five halvings every counter is zero. */
+    uint64_t limit = (uint64_t)HEAT_HALF_LIFE_MS * 5;
+    heat->owed += (elapsed_ms < limit ? elapsed_ms : limit) * heat->n_blocks;
+    uint64_t halvings = atomic_load_explicit(&heat->halvings, memory_order_relaxed);
+    uint64_t done = halvings - heat->halvings_seen;
+    uint64_t due = heat->owed / HEAT_HALF_LIFE_MS;
+    heat->owed %= HEAT_HALF_LIFE_MS;
+    for (uint64_t i = done; i < due; i++)
+        halve_next_block(heat);
+    heat->halvings_seen = atomic_load_explicit(&heat->halvings, memory_order_relaxed);
 }
 
 static void tick(struct heat *heat, uint64_t key_hash)

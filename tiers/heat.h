@@ -3,8 +3,10 @@
  * A count-min sketch (Cormode, Muthukrishnan 2005) of 4-bit saturating counters with conservative
  * update. Each counter is halved once in ten accesses per counter of the sketch (the aging of
  * TinyLFU, Einziger et al. 2017), so that an old hit fades; the halvings are spread evenly over the
- * accesses, none pays for all. Up to HEAT_MAX never an under-estimate between two halvings, unless
- * threads race for a counter: any thread may call any function, and a lost increment is harmless.
+ * accesses, none pays for all. heat_age halves what time alone asks for, so that a load that was
+ * idle before it shifted is followed as soon as a busy one. Up to HEAT_MAX never an under-estimate
+ * between two halvings, unless threads race for a counter: any thread may call any function, and a
+ * lost increment is harmless.
  */
 #ifndef TIERS_HEAT_H
 #define TIERS_HEAT_H
@@ -26,6 +28,12 @@ unsigned heat_touch(struct heat *heat, uint64_t key_hash);
 
 /* The estimate, 0 to HEAT_MAX. */
 unsigned heat_estimate(const struct heat *heat, uint64_t key_hash);
+
+#define HEAT_HALF_LIFE_MS 30000
+
+/* `elapsed_ms` have passed since the last call: what accesses did not halve in that time, so that
+ * each counter is halved about once in HEAT_HALF_LIFE_MS at least. One thread at a time. */
+void heat_age(struct heat *heat, uint64_t elapsed_ms);
 
 size_t heat_bytes(const struct heat *heat);
 

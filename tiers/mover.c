@@ -45,6 +45,7 @@ int mover_open(struct tiers *tiers, struct mover **ret_mover)
               mover->flushed_ms);
     rate_init(&mover->compact_rate, tiers->options.compact_bytes_per_second_max, mover->flushed_ms);
     mover_scrub_open(mover);
+    mover_control_open(mover);
     *ret_mover = mover;
     return 0;
 }
@@ -171,37 +172,6 @@ static void ready_tell(struct mover *mover)
     }
 }
 
-/* Tells readers what to admit and to offer from now on. */
-static void thresholds_tell(struct mover *mover)
-{
-    struct tiers *tiers = mover->tiers;
-    struct tiers_stats stats = {0};
-    struct hot_stats in_hot;
-    struct warm_usage usage;
-    struct controller_decision decision;
-    hot_stats(tiers->hot, &in_hot);
-    warm_usage(tiers->warm, &usage);
-    engine_counters_sum(tiers, &stats);
-    uint64_t reads = stats.hits_hot + stats.hits_warm + stats.hits_cold;
-    struct controller_input input = {
-        .warm_used_bytes = usage.used_bytes,
-        .warm_budget_bytes = mover_warm_budget(mover),
-        .warm_free_bytes = usage.map_bytes - usage.used_bytes,
-        .histogram = mover->demotion.histogram,
-        .reads = reads - mover->reads_seen,
-        .reads_cold = stats.hits_cold - mover->reads_cold_seen,
-    };
-    controller_decide(&input, &decision);
-    atomic_store(&tiers->promote_heat_min, decision.promote_heat_min);
-    atomic_store(&tiers->demote_heat_max, decision.demote_heat_max);
-    atomic_store(&tiers->demoting, mover->demotion.active);
-    atomic_store(&tiers->hot_has_room,
-                 in_hot.bytes < tiers->options.hot_bytes - tiers->options.hot_bytes / 8);
-    /* Half of what was seen stays in view. */
-    mover->reads_seen += input.reads / 2;
-    mover->reads_cold_seen += input.reads_cold / 2;
-}
-
 /* Answers the tickets that were taken before the flush began. */
 static void flush_answer(struct mover *mover, uint64_t ticket, int status)
 {
@@ -276,7 +246,7 @@ bool mover_step(struct mover *mover)
     if (atomic_load(&tiers->stopped) != 0) {
         return false;
     }
-    thresholds_tell(mover);
+    mover_control_step(mover);
     if (mover->chunks_since_compaction >= CHUNKS_PER_COMPACTION) {
         mover->chunks_since_compaction = 0;
         if (cold_compact_step(mover)) {

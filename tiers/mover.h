@@ -29,6 +29,9 @@ void mover_offer(struct mover *mover, const struct tiers_record *record,
 /* Readers: the record at `location` (segment 0: an inline value) failed its check. */
 void mover_report_damage(struct mover *mover, const struct cold_location *location);
 
+/* Any thread: fills in `control`. */
+void mover_placement(struct mover *mover, struct tiers_placement *placement);
+
 /* Mover thread, or a test without one: does one step. True if there is more to do at once. */
 bool mover_step(struct mover *mover);
 

@@ -26,7 +26,7 @@ struct candidate {
     const void *key;
     size_t key_len;
     struct warm_item item;
-    unsigned heat;
+    unsigned rank; /* Heat less the size's share */
     bool chosen;
     struct cold_location location;
 };
@@ -99,10 +99,11 @@ static int chunk_collect(struct mover *mover, struct chunk *chunk)
         after_len = candidate->key_len;
         candidate->chosen = false;
         if (!candidate->item.cold) {
-            candidate->heat =
+            unsigned heat =
                 heat_estimate(mover->tiers->heat, record_key_hash(TIERS_SPACE_USER, candidate->key,
                                                                   candidate->key_len));
-            controller_histogram_add(&demotion->histogram, candidate->heat,
+            candidate->rank = controller_rank(heat, candidate->item.value_len);
+            controller_histogram_add(&demotion->histogram, candidate->rank,
                                      candidate->item.value_len);
             chunk->bytes += candidate->item.value_len;
         }
@@ -132,7 +133,7 @@ static int chunk_append(struct mover *mover, struct chunk *chunk)
     for (size_t i = 0; i < chunk->n; i++) {
         struct candidate *candidate = &chunk->candidates[i];
         const struct warm_item *item = &candidate->item;
-        if (item->cold || candidate->heat > decision->demote_heat_max ||
+        if (item->cold || candidate->rank > decision->demote_heat_max ||
             item->value_len < decision->demote_value_len_min) {
             continue;
         }
@@ -222,6 +223,9 @@ static bool chunk_move(struct mover *mover, struct chunk *chunk)
     if (error) {
         mover_warm_failed(mover, error, "demoted values could not be indexed");
         return false;
+    }
+    if (chunk->chosen_keys > 0) {
+        mover->demotion.in_window = true;
     }
     engine_count(&mover->tiers->counters.demoted_keys, chunk->chosen_keys);
     engine_count(&mover->tiers->counters.demoted_bytes, chunk->chosen_bytes);

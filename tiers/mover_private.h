@@ -1,6 +1,6 @@
 /* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
- * mover_demote.c, mover_promote.c, mover_cold.c, mover_scrub.c, mover_trouble.c and cold_compact.c.
- * All of it belongs to the mover thread but for what the mutex guards. */
+ * mover_demote.c, mover_control.c, mover_promote.c, mover_cold.c, mover_scrub.c, mover_trouble.c
+ * and cold_compact.c. All of it belongs to the mover thread but for what the mutex guards. */
 #ifndef TIERS_MOVER_PRIVATE_H
 #define TIERS_MOVER_PRIVATE_H
 
@@ -29,8 +29,22 @@ struct mover_demotion {
     uint64_t round_keys;      /* Demoted since the hand was at the start */
     unsigned rounds_in_vain;  /* See controller_input */
     uint64_t exhausted_bytes; /* Used bytes when nothing was left to try; 0: not so */
+    bool in_window;           /* Some were demoted since mover_control's last step */
     struct controller_histogram histogram;
     struct controller_decision decision; /* The last */
+};
+
+struct mover_control {
+    struct controller_state state;
+    uint64_t window_ms;  /* When the window began */
+    uint64_t told_ms;    /* Of the last event */
+    uint64_t reads_seen; /* Totals at the last step */
+    uint64_t reads_cold_seen;
+    uint64_t admitted_seen;
+    _Atomic uint64_t changed_ms; /* When the thresholds last changed */
+    _Atomic unsigned reason;     /* enum controller_reason of the last step */
+    _Atomic uint64_t promote_us_max;
+    uint64_t promote_us; /* Left of it in this window */
 };
 
 /* A damaged segment. */
@@ -81,8 +95,7 @@ struct mover {
     struct cold_known pending[MOVER_PENDING_MAX];
     size_t n_pending;
     struct mover_demotion demotion;
-    uint64_t reads_seen; /* Totals at the last look, for the controller's recent shares */
-    uint64_t reads_cold_seen;
+    struct mover_control control;
     struct rate write_rate;        /* Appends of demotion and compaction */
     uint64_t appended_seen;        /* Bytes that were paid for */
     struct rate compact_rate;      /* Reads and writes of compaction */
@@ -101,6 +114,11 @@ bool mover_flush_due(struct mover *mover);
 bool mover_demote_due(struct mover *mover);
 void mover_demote_chunk(struct mover *mover);
 uint64_t mover_warm_budget(struct mover *mover);
+
+/* mover_control.c */
+void mover_control_open(struct mover *mover);
+/* Tells readers what to admit and to offer; steps the controller if a window has passed. */
+void mover_control_step(struct mover *mover);
 
 /* mover_promote.c */
 bool mover_promote_due(struct mover *mover);

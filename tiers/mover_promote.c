@@ -2,7 +2,8 @@
  *
  * Readers offer records with the place they were read from. A batch is taken out of the queue and
  * written in one transaction; an item that has another revision or place by now is left alone. A
- * failure drops the batch: whoever reads on will offer again. */
+ * failure drops the batch: whoever reads on will offer again. So does what the controller allows in
+ * this window: the rest is left alone. */
 #include "mover_private.h"
 
 #include <stdlib.h>
@@ -27,8 +28,15 @@ static bool location_equals(const struct cold_location *a, const struct cold_loc
     return a->segment == b->segment && a->offset == b->offset && a->bytes == b->bytes;
 }
 
+/* What a batch did. */
+struct outcome {
+    uint64_t promoted_keys;
+    uint64_t promoted_bytes;
+    uint64_t refused_keys;
+};
+
 static int offer_write(struct warm_write *write, const struct mover_offer *offer,
-                       uint64_t *promoted)
+                       uint64_t *promote_us, struct outcome *outcome)
 {
     const struct tiers_record *record = offer->record;
     const void *key = tiers_record_key(record);
@@ -41,10 +49,17 @@ static int offer_write(struct warm_write *write, const struct mover_offer *offer
         !location_equals(&item.location, &offer->location)) {
         return error;
     }
+    uint64_t cost_us = controller_promotion_us(record->value_len);
+    if (cost_us > *promote_us) {
+        outcome->refused_keys++;
+        return 0;
+    }
+    *promote_us -= cost_us;
     error = warm_put_inline(write, record->space, key, record->key_len, &record->meta,
                             record->digest, tiers_record_value(record), record->value_len);
     if (error == 0) {
-        ++*promoted;
+        outcome->promoted_keys++;
+        outcome->promoted_bytes += record->value_len;
     }
     return error;
 }
@@ -52,21 +67,24 @@ static int offer_write(struct warm_write *write, const struct mover_offer *offer
 static int offers_write(struct mover *mover, const struct mover_offer *offers, size_t n)
 {
     struct warm_write *write = NULL;
-    uint64_t promoted = 0;
+    struct outcome outcome = {0};
+    struct engine_counters *counters = &mover->tiers->counters;
     int error = warm_write_begin(mover->tiers->warm, &write);
     if (error) {
         return error;
     }
     for (size_t i = 0; i < n && error == 0; i++) {
-        error = offer_write(write, &offers[i], &promoted);
+        error = offer_write(write, &offers[i], &mover->control.promote_us, &outcome);
     }
-    if (error || promoted == 0) {
+    engine_count(&counters->promotions_refused, outcome.refused_keys);
+    if (error || outcome.promoted_keys == 0) {
         warm_write_abort(write);
         return error;
     }
     error = warm_write_commit(write);
     if (error == 0) {
-        engine_count(&mover->tiers->counters.promoted_warm_keys, promoted);
+        engine_count(&counters->promoted_warm_keys, outcome.promoted_keys);
+        engine_count(&counters->promoted_warm_bytes, outcome.promoted_bytes);
     }
     return error;
 }

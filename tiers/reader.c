@@ -9,6 +9,7 @@
  * What was read below may be admitted to hot under the ticket of the miss, and is offered to the
  * mover when it is read often. If compaction moved a record between look-up and read (TIERS_STALE)
  * the look-up starts again. A record that fails any check is never returned: TIERS_CORRUPT. */
+#include "controller.h"
 #include "engine.h"
 #include "mover.h"
 
@@ -207,8 +208,9 @@ static void admit(struct tiers_reader *reader, const struct query *query, unsign
         engine_sample(tiers, query->hash, record->charge,
                       heat < HEAT_ADMIT_MIN ? SAMPLE_READ_SELDOM : SAMPLE_READ);
     }
-    if (reader->quiet || (heat < HEAT_ADMIT_MIN &&
-                          !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed))) {
+    if (reader->quiet ||
+        (heat < atomic_load_explicit(&tiers->admit_heat_min, memory_order_relaxed) &&
+         !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed))) {
         return;
     }
     if (hot_admit(tiers->hot, query->hash, record, query->ticket)) {
@@ -352,7 +354,8 @@ static void operation_account(struct operation *operation)
         unsigned heat = access_note(reader, &operation->query, &reader->counters.hits_cold);
         admit(reader, &operation->query, heat, operation->record);
         if (!reader->quiet &&
-            heat >= atomic_load_explicit(&reader->tiers->promote_heat_min, memory_order_relaxed)) {
+            controller_rank(heat, operation->record->value_len) >=
+                atomic_load_explicit(&reader->tiers->promote_heat_min, memory_order_relaxed)) {
             mover_offer(reader->tiers->mover, operation->record, &operation->item.location);
         }
     }

@@ -114,6 +114,10 @@ struct tiers_options {
                          * whichever the curves (tiers_curve) show to be the best */
     bool curve_off;     /* Sample nothing: no curves, and no policy "auto" */
 
+    /* Promotion gets more eager while more than so many of a thousand reads reach the cold tier. 0:
+     * default, 50. */
+    uint32_t cold_read_permille_max;
+
     /* Limits on background work at the cold disk, in bytes per second; 0: none. Demotion and
      * compaction together; it does not hold while the warm tier is over its budget by an eighth. */
     uint64_t cold_write_bytes_per_second_max;
@@ -277,6 +281,10 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(demoted_bytes, counter, "Bytes of values moved from warm to cold")                           \
     X(promoted_warm_keys, counter, "Values moved from cold to warm")                               \
     X(promoted_hot_keys, counter, "Records brought into the hot tier by reads")                    \
+    X(promoted_warm_bytes, counter, "Bytes of values moved from cold to warm")                     \
+    X(promotions_refused, counter, "Cold values not moved because moving had used up its share")   \
+    X(promotion_eased, counter, "Times that promotion to warm asked for less heat")                \
+    X(promotion_tightened, counter, "Times that promotion to warm asked for more heat")            \
     X(compacted_segments, counter, "Segments rewritten and deleted")                               \
     X(compacted_bytes, counter, "Bytes of live records rewritten by compaction")                   \
     X(cold_written_bytes, counter, "Bytes of records appended to cold segments")                   \
@@ -357,6 +365,15 @@ struct tiers_placement_policy {
     uint64_t switches;
 };
 
+/* What the controller of promotions last decided; it steps once a second. */
+struct tiers_placement_control {
+    uint32_t cold_read_permille_max; /* The target */
+    const char *reason;              /* Of the last step; a constant string */
+    uint64_t changed_ms;             /* Since promote_heat_min last changed */
+    unsigned admit_heat_min;         /* Reads lately of what enters a full hot tier */
+    uint64_t promote_us_max;         /* Time of the disks that promotions may take in a second */
+};
+
 struct tiers_placement {
     struct tiers_placement_tier hot;
     struct tiers_placement_tier warm;
@@ -365,6 +382,7 @@ struct tiers_placement {
     /* The last 10 s, minute, and five minutes, or less if it was opened since. */
     struct tiers_placement_hits windows[TIERS_PLACEMENT_WINDOWS];
     struct tiers_placement_policy policy;
+    struct tiers_placement_control control;
     unsigned promote_heat_min; /* Cold values read at least so often lately return to warm */
     unsigned demote_heat_max;  /* Those read no more often leave it while it is over its budget */
     bool demoting;             /* It is, or has not come down far enough since */

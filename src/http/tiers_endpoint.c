@@ -101,6 +101,14 @@ static json_t *placement_json(const struct tiers_placement *placement)
     json_object_set_new(controller, "demote_heat_max", integer(placement->demote_heat_max));
     json_object_set_new(controller, "demoting", json_boolean(placement->demoting));
     json_object_set_new(controller, "hot_has_room", json_boolean(placement->hot_has_room));
+    json_object_set_new(controller, "cold_read_share_max",
+                        json_real((double)placement->control.cold_read_permille_max / 1000));
+    json_object_set_new(controller, "admit_heat_min", integer(placement->control.admit_heat_min));
+    json_object_set_new(controller, "reason", json_string(placement->control.reason));
+    json_object_set_new(controller, "unchanged_seconds",
+                        json_real((double)placement->control.changed_ms / 1000));
+    json_object_set_new(controller, "promote_us_per_second_max",
+                        integer(placement->control.promote_us_max));
     json_object_set_new(object, "controller", controller);
     return object;
 }

@@ -7,6 +7,9 @@
 #include <cmocka.h>
 
 #include "controller.h"
+#include "numbered.h"
+
+#include <string.h>
 
 static struct controller_input input_over_budget(void)
 {
@@ -45,27 +48,136 @@ static void the_threshold_cuts_off_just_enough(void **state)
     assert_int_equal(decide(&input).demote_heat_max, 5);
 }
 
-static void promotion_asks_for_more_heat_than_demotion_spares(void **state)
+#define PERMILLE 50
+
+static struct controller_thresholds step(struct controller_state *state, uint64_t reads,
+                                         uint64_t reads_cold)
+{
+    struct controller_window window = {
+        .reads = reads, .reads_cold = reads_cold, .cold_read_permille_max = PERMILLE};
+    struct controller_thresholds thresholds;
+    controller_step(state, &window, &thresholds);
+    return thresholds;
+}
+
+static struct controller_window window_random(uint64_t *random)
+{
+    uint64_t reads =
+        random_next(random) % 3 == 0 ? random_next(random) % 200 : random_next(random) % 1000000;
+    return (struct controller_window){
+        .reads = reads,
+        .reads_cold = random_next(random) % (reads + 1) >> random_next(random) % 12,
+        .cold_read_permille_max = (uint32_t)(1 + random_next(random) % 1000),
+        .hot_keys = random_next(random) % 1000,
+        .hot_admitted = random_next(random) % 200,
+        .demoted = random_next(random) % 3 == 0,
+        .demote_heat_max = (unsigned)(random_next(random) % (HEAT_MAX + 1)),
+    };
+}
+
+static void thresholds_stay_in_their_bounds_whatever_comes(void **state)
 {
     (void)state;
-    for (uint64_t budget = 1; budget < 300; budget++) {
-        struct controller_input input = input_over_budget();
-        input.warm_budget_bytes = budget;
-        struct controller_decision decision = decide(&input);
-        assert_true(decision.promote_heat_min > decision.demote_heat_max);
-        assert_true(decision.promote_heat_min >= 2);
+    uint64_t random = random_seed();
+    struct controller_state control = {0};
+    for (int i = 0; i < 100000; i++) {
+        struct controller_window window = window_random(&random);
+        struct controller_thresholds thresholds;
+        controller_step(&control, &window, &thresholds);
+        assert_in_range(thresholds.promote_heat_min, 2, HEAT_MAX);
+        assert_in_range(thresholds.admit_heat_min, 2, 8);
+        assert_in_range(thresholds.promote_us_max, 1, CONTROLLER_WINDOW_MS * 1000 / 2);
+        assert_true(strlen(controller_reason_text(thresholds.reason)) > 0);
+        if (window.demoted && window.demote_heat_max < HEAT_MAX) {
+            assert_true(thresholds.promote_heat_min > window.demote_heat_max);
+        }
     }
 }
 
-static void promotion_is_more_eager_when_many_reads_are_cold(void **state)
+/* From the same state, more cold reads never make promotion less eager. */
+static void more_cold_reads_never_make_promotion_less_eager(void **state)
 {
     (void)state;
-    struct controller_input input = input_over_budget();
-    input.reads = 1000;
-    input.reads_cold = 1;
-    unsigned calm = decide(&input).promote_heat_min;
-    input.reads_cold = 500;
-    assert_true(decide(&input).promote_heat_min < calm);
+    uint64_t random = random_seed();
+    struct controller_state control = {0};
+    for (int i = 0; i < 100000; i++) {
+        struct controller_window less = window_random(&random);
+        struct controller_window more = less;
+        more.reads_cold += random_next(&random) % (more.reads - more.reads_cold + 1);
+        struct controller_state other = control;
+        struct controller_thresholds with_less;
+        struct controller_thresholds with_more;
+        controller_step(&control, &less, &with_less);
+        controller_step(&other, &more, &with_more);
+        assert_true(with_more.promote_heat_min <= with_less.promote_heat_min);
+        assert_true(with_more.promote_us_max >= with_less.promote_us_max);
+    }
+}
+
+/* Once settled, the same window again and again changes nothing any more. */
+static void steady_input_settles_and_stays(void **state)
+{
+    (void)state;
+    uint64_t random = random_seed();
+    for (int i = 0; i < 1000; i++) {
+        struct controller_state control = {0};
+        struct controller_window window = window_random(&random);
+        struct controller_thresholds settled = {0};
+        for (int n = 0; n < 200; n++) {
+            struct controller_thresholds thresholds;
+            controller_step(&control, &window, &thresholds);
+            if (n == 100) {
+                settled = thresholds;
+            } else if (n > 100) {
+                assert_int_equal(thresholds.promote_heat_min, settled.promote_heat_min);
+                assert_int_equal(thresholds.admit_heat_min, settled.admit_heat_min);
+                assert_int_equal(thresholds.reason, settled.reason);
+            }
+        }
+    }
+}
+
+static void promotion_is_eager_at_once_and_reluctant_after_a_while(void **state)
+{
+    (void)state;
+    struct controller_state control = {0};
+    struct controller_thresholds thresholds = {0};
+    for (int i = 0; i < 20; i++) {
+        thresholds = step(&control, 10000, 0);
+    }
+    assert_int_equal(thresholds.reason, CONTROLLER_COLD_SHARE_LOW);
+    unsigned calm = thresholds.promote_heat_min;
+    assert_true(calm > 2);
+    thresholds = step(&control, 10000, 5000);
+    assert_int_equal(thresholds.reason, CONTROLLER_COLD_SHARE_HIGH);
+    assert_int_equal(thresholds.promote_heat_min, calm - 1);
+    for (int i = 0; i < 3; i++) {
+        thresholds = step(&control, 10000, 5000);
+    }
+    assert_int_equal(thresholds.promote_heat_min, 2);
+}
+
+static void a_large_value_must_be_read_more_often(void **state)
+{
+    (void)state;
+    unsigned last = HEAT_MAX;
+    assert_int_equal(controller_rank(HEAT_MAX, 1000), HEAT_MAX);
+    assert_int_equal(controller_rank(3, 16u << 20), 0);
+    for (uint64_t len = 1; len <= 16u << 20; len *= 2) {
+        unsigned rank = controller_rank(HEAT_MAX, len);
+        assert_true(rank <= last);
+        last = rank;
+    }
+    assert_true(last < HEAT_MAX && last > 2);
+}
+
+static void room_in_the_hot_tier_has_two_marks(void **state)
+{
+    (void)state;
+    assert_true(controller_hot_has_room(true, 80, 100));
+    assert_false(controller_hot_has_room(false, 80, 100));
+    assert_false(controller_hot_has_room(true, 95, 100));
+    assert_true(controller_hot_has_room(false, 60, 100));
 }
 
 static void rounds_in_vain_spare_less_until_all_is_taken(void **state)
@@ -121,8 +233,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(within_the_budget_nothing_is_in_excess),
         cmocka_unit_test(the_threshold_cuts_off_just_enough),
-        cmocka_unit_test(promotion_asks_for_more_heat_than_demotion_spares),
-        cmocka_unit_test(promotion_is_more_eager_when_many_reads_are_cold),
+        cmocka_unit_test(thresholds_stay_in_their_bounds_whatever_comes),
+        cmocka_unit_test(more_cold_reads_never_make_promotion_less_eager),
+        cmocka_unit_test(steady_input_settles_and_stays),
+        cmocka_unit_test(promotion_is_eager_at_once_and_reluctant_after_a_while),
+        cmocka_unit_test(a_large_value_must_be_read_more_often),
+        cmocka_unit_test(room_in_the_hot_tier_has_two_marks),
         cmocka_unit_test(rounds_in_vain_spare_less_until_all_is_taken),
         cmocka_unit_test(a_file_that_cannot_grow_is_emptied_in_small_steps),
         cmocka_unit_test(no_more_is_taken_at_a_time_than_has_to_go),

@@ -75,6 +75,22 @@ static void an_old_hit_fades(void **state)
     heat_free(heat);
 }
 
+static void an_idle_sketch_fades_with_time(void **state)
+{
+    struct heat *heat = heat_new(1 << 12);
+
+    (void)state;
+    assert_non_null(heat);
+    for (unsigned i = 0; i < HEAT_MAX; i++)
+        heat_touch(heat, hash_of(0));
+    for (unsigned ms = 0; ms < HEAT_HALF_LIFE_MS; ms += 1000)
+        heat_age(heat, 1000);
+    assert_int_equal(heat_estimate(heat, hash_of(0)), HEAT_MAX / 2);
+    heat_age(heat, UINT64_MAX);
+    assert_int_equal(heat_estimate(heat, hash_of(0)), 0);
+    heat_free(heat);
+}
+
 static void a_key_touched_steadily_stays_hot_among_many(void **state)
 {
     struct heat *heat = heat_new(1 << 12);
@@ -141,6 +157,7 @@ int main(void)
         cmocka_unit_test(a_touch_counts_up_to_the_maximum),
         cmocka_unit_test(estimates_are_never_below_and_seldom_above_the_truth),
         cmocka_unit_test(an_old_hit_fades),
+        cmocka_unit_test(an_idle_sketch_fades_with_time),
         cmocka_unit_test(a_key_touched_steadily_stays_hot_among_many),
         cmocka_unit_test(the_size_is_rounded_up_and_reported),
         cmocka_unit_test(threads_may_touch_at_the_same_time),

@@ -230,6 +230,24 @@ static void promotion_makes_a_cold_value_inline_again(void **state)
     model_free(model);
 }
 
+static void promotion_stops_where_its_share_of_time_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(600);
+    fill(f, model, 0, model->n);
+    steps(f);
+    size_t number = first_cold(f, model);
+    for (size_t i = 0; i < 10; i++) {
+        offer(f, model, number + i);
+    }
+    f->tiers->mover->control.promote_us = 3 * controller_promotion_us(VALUE_BYTES);
+    mover_promote_batch(f->tiers->mover);
+    assert_int_equal(fixture_stats(f).promoted_warm_keys, 3);
+    assert_int_equal(fixture_stats(f).promotions_refused, 7);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
 static void promotion_never_resurrects_an_overwritten_deleted_or_recreated_key(void **state)
 {
     struct fixture *f = *state;
@@ -390,6 +408,7 @@ int main(void)
         TEST(hot_keys_stay_warm),
         TEST(demotion_never_resurrects_an_overwritten_or_deleted_key),
         TEST(promotion_makes_a_cold_value_inline_again),
+        TEST(promotion_stops_where_its_share_of_time_ends),
         TEST(promotion_never_resurrects_an_overwritten_deleted_or_recreated_key),
         TEST(promotion_checks_the_place_not_only_the_revision),
         TEST(compaction_gives_back_the_space_of_dead_records),
