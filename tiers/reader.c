@@ -24,7 +24,6 @@
 #define ATTEMPTS_MAX 8
 /* One hit of hot in so many is counted as heat; the counters are shared by all threads. */
 #define HEAT_SAMPLE_MASK 7
-#define HEAT_ADMIT_MIN   2
 
 struct query {
     enum tiers_space space;
@@ -204,13 +203,12 @@ static void admit(struct tiers_reader *reader, const struct query *query, unsign
                   const struct tiers_record *record)
 {
     struct tiers *tiers = reader->tiers;
-    if (!reader->quiet) {
-        engine_sample(tiers, query->hash, record->charge,
-                      heat < HEAT_ADMIT_MIN ? SAMPLE_READ_SELDOM : SAMPLE_READ);
+    bool seldom = heat < atomic_load_explicit(&tiers->admit_heat_min, memory_order_relaxed);
+    if (reader->quiet) {
+        return;
     }
-    if (reader->quiet ||
-        (heat < atomic_load_explicit(&tiers->admit_heat_min, memory_order_relaxed) &&
-         !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed))) {
+    engine_sample(tiers, query->hash, record->charge, seldom ? SAMPLE_READ_SELDOM : SAMPLE_READ);
+    if (seldom && !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed)) {
         return;
     }
     if (hot_admit(tiers->hot, query->hash, record, query->ticket)) {
