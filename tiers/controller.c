@@ -22,7 +22,7 @@
 #define READ_SAVED_US     8000
 #define RANK_LOSS_MAX     8
 #define PROMOTE_US_MIN    10000
-#define PROMOTE_US_MAX    (CONTROLLER_WINDOW_MS * 1000 / 2)
+#define PROMOTE_US_MAX    (CONTROLLER_WINDOW_MS * 500)
 
 #define READS_MIN            100
 #define ADMIT_HEAT_MIN       2
