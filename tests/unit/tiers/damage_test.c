@@ -43,10 +43,15 @@ static _Noreturn void child(struct scenario *scenario, enum scenario_kind kind)
         _exit(STATUS_REFUSED);
     }
     tiers_position_applied(scenario->f->tiers, &position);
-    if (position.index != SCENARIO_BASE)
+    if (position.index > SCENARIO_BASE)
         scenario_defect(scenario, "opened at index %llu", (unsigned long long)position.index);
     scenario_model_set(scenario, kind, position.index);
     scenario_check(scenario);
+    /* The number of the newest transaction lost the bit that makes it newer than the one before:
+     * nothing tells such a file from one that the last commit never reached. It holds a complete
+     * state; what came after stands in the log, or the log says that it does not fit. */
+    if (position.index < SCENARIO_BASE)
+        _exit(STATUS_UNHURT);
     if (scenario_run(scenario, kind))
         scenario_check(scenario);
     (void)tiers_close(scenario->f->tiers);
