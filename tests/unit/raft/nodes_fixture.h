@@ -14,6 +14,7 @@
 #include "raft/replica.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +25,18 @@
 #define VOTERS      3
 #define NODES       4 /* The voters, and one to replace another */
 #define WAIT_MS_MAX 20000
+/* Short for the tests' sake, but longer than a busy machine lets a thread wait. */
+#ifdef __SANITIZE_THREAD__
+#define ELECTION_TIMEOUT_MS 1000
+#else
+#define ELECTION_TIMEOUT_MS 300
+#endif
 
 struct node {
     struct tiers *tiers;
     _Atomic(struct replica *) replica;
+    pthread_mutex_t callback_mutex; /* The mover's callbacks must not meet the replica's end */
+    struct replica *callback_replica;
     struct inbox *reply;
     char raft_address[64];
     char http_address[64];
@@ -53,18 +62,29 @@ static inline uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static inline void callbacks_lead_to(struct node *node, struct replica *replica)
+{
+    pthread_mutex_lock(&node->callback_mutex);
+    node->callback_replica = replica;
+    pthread_mutex_unlock(&node->callback_mutex);
+}
+
 static inline void on_durable(void *context, uint64_t index)
 {
-    struct replica *replica = ((struct node *)context)->replica;
-    if (replica != NULL)
-        replica_on_durable(replica, index);
+    struct node *node = context;
+    pthread_mutex_lock(&node->callback_mutex);
+    if (node->callback_replica != NULL)
+        replica_on_durable(node->callback_replica, index);
+    pthread_mutex_unlock(&node->callback_mutex);
 }
 
 static inline void on_ready(void *context)
 {
-    struct replica *replica = ((struct node *)context)->replica;
-    if (replica != NULL)
-        replica_on_tiers_ready(replica);
+    struct node *node = context;
+    pthread_mutex_lock(&node->callback_mutex);
+    if (node->callback_replica != NULL)
+        replica_on_tiers_ready(node->callback_replica);
+    pthread_mutex_unlock(&node->callback_mutex);
 }
 
 static inline void on_failed(void *context, const char *reason)
@@ -158,7 +178,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .version = "test",
                                       .bootstrap = bootstrap,
                                       .force_new_cluster = node->force_new_cluster,
-                                      .election_timeout_ms = 300,
+                                      .election_timeout_ms = ELECTION_TIMEOUT_MS,
                                       .heartbeat_ms = 50,
                                       .operations_max = 1024,
                                       .operations_bytes_max = 16 << 20,
@@ -179,6 +199,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
         return -1;
     }
     node->replica = replica;
+    callbacks_lead_to(node, replica);
     return 0;
 }
 
@@ -194,6 +215,7 @@ static inline void node_stop(struct node *node)
     struct replica *replica = node->replica;
     if (replica == NULL)
         return;
+    callbacks_lead_to(node, NULL);
     replica_stop(replica);
     node->replica = NULL;
     assert_int_equal(tiers_close(node->tiers), 0);
@@ -212,6 +234,7 @@ static inline int setup(void **state)
         snprintf(node->directory, sizeof node->directory, "%s/node%d", directory, i + 1);
         snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", port_free());
         snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", port_free());
+        pthread_mutex_init(&node->callback_mutex, NULL);
         node->reply = inbox_new(4096);
         assert_non_null(node->reply);
     }
@@ -225,6 +248,7 @@ static inline int teardown(void **state)
     for (int i = 0; i < NODES; i++) {
         node_stop(&fixture->nodes[i]);
         inbox_free(fixture->nodes[i].reply);
+        pthread_mutex_destroy(&fixture->nodes[i].callback_mutex);
     }
     temp_folder_remove(fixture->directory);
     free(fixture);
@@ -313,6 +337,18 @@ static inline struct node *wait_for_leader(struct fixture *fixture)
     }
     fail_msg("no leader");
     return NULL;
+}
+
+/* A write that outlives a change of leader: it may be committed twice, to the same effect. */
+static inline void put_settled(struct fixture *fixture, const char *key, const char *value)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    int rv;
+    do
+        rv = put(wait_for_leader(fixture), key, value);
+    while ((rv == REPLICA_UNKNOWN || rv == REPLICA_NOT_LEADER || rv == REPLICA_NO_LEADER) &&
+           now_ms() < end);
+    assert_int_equal(rv, 0);
 }
 
 static inline void wait_for_agreement(struct fixture *fixture)

@@ -11,13 +11,12 @@
 static void write_much(struct fixture *fixture, const char *prefix)
 {
     static char value[VALUE_BYTES];
-    struct node *leader = wait_for_leader(fixture);
 
     memset(value, 'v', sizeof value - 1);
     for (int i = 0; i < 1500; i++) {
         char key[32];
         snprintf(key, sizeof key, "%s%d", prefix, i);
-        assert_int_equal(put(leader, key, value), 0);
+        put_settled(fixture, key, value);
     }
 }
 
@@ -73,19 +72,20 @@ static void a_follower_that_was_away_for_long_gets_the_state_and_goes_on(void **
     wait_for_state(away);
     wait_for_agreement(fixture);
     /* It follows the log again, and its vote counts. */
-    assert_int_equal(put(leader, "after", "1"), 0);
+    put_settled(fixture, "after", "1");
     wait_for_agreement(fixture);
+    leader = wait_for_leader(fixture);
     struct node *other = NULL;
     for (int i = 0; i < VOTERS; i++)
         if (&fixture->nodes[i] != leader && &fixture->nodes[i] != away)
             other = &fixture->nodes[i];
     node_stop(other);
-    assert_int_equal(put(leader, "after", "2"), 0);
-    assert_int_equal(read_index(leader), 0);
+    put_settled(fixture, "after", "2");
+    assert_int_equal(read_index(wait_for_leader(fixture)), 0);
     /* And it keeps all over a restart. */
     node_stop(away);
     node_start(away, false);
-    assert_int_equal(put(wait_for_leader(fixture), "after", "3"), 0);
+    put_settled(fixture, "after", "3");
     wait_for_agreement(fixture);
     assert_int_equal(away->begun, 1);
 }
@@ -111,7 +111,7 @@ static void a_new_node_that_the_log_cannot_serve_joins_by_the_state(void **state
     assert_int_equal(operation->status, 0);
     replica_operation_free(operation);
     wait_for_agreement(fixture);
-    assert_int_equal(put(leader, "after", "1"), 0);
+    put_settled(fixture, "after", "1");
     wait_for_agreement(fixture);
 }
 
@@ -140,11 +140,11 @@ static void writes_go_on_during_a_transfer_and_are_not_missed(void **state)
     for (int i = 0; !away->state_received && now_ms() < end; i++) {
         char key[32];
         snprintf(key, sizeof key, "during%d", i % 100);
-        assert_int_equal(put(leader, key, value), 0);
+        put_settled(fixture, key, value);
         usleep(5000);
     }
     wait_for_state(away);
-    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    put_settled(fixture, "after", "1");
     wait_for_agreement(fixture);
     assert_int_equal(away->begun, 1);
 }
@@ -182,7 +182,7 @@ static void a_transfer_whose_leader_goes_begins_anew_with_the_next(void **state)
     node_stop(leader);
     node_start(leader, false);
     wait_for_state(away);
-    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    put_settled(fixture, "after", "1");
     wait_for_agreement(fixture);
 }
 
@@ -219,7 +219,7 @@ static void a_log_that_lags_behind_its_state_follows_at_the_start(void **state)
         assert_int_equal(system(command), 0);
     }
     node_start(away, false);
-    assert_int_equal(put(wait_for_leader(fixture), "after", "1"), 0);
+    put_settled(fixture, "after", "1");
     wait_for_agreement(fixture);
     assert_int_equal(away->begun, 1);
 }
