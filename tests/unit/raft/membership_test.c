@@ -116,7 +116,8 @@ static void wait_for_silence(struct node *leader, const char *name)
     while (now_ms() < end) {
         replica_view(leader->replica, &view);
         for (size_t i = 0; i < view.n_members; i++)
-            if (strcmp(view.members[i].name, name) == 0 && view.members[i].last_contact_ms > 400)
+            if (strcmp(view.members[i].name, name) == 0 &&
+                view.members[i].last_contact_ms > ELECTION_TIMEOUT_MS + 100)
                 return;
         usleep(5000);
     }
