@@ -249,17 +249,29 @@ static void role_changed(struct driver *driver)
     driver->callbacks->state_changed(driver->context);
 }
 
+/* A timeout makes the leader's core send heartbeats to those servers for whom they are due, and to
+ * those that were not heard from since the last timeout, entries go only with heartbeats from then
+ * on. So a timeout comes when a heartbeat is due for all, if need be a little later: then all are
+ * heard from before the next. A server that is sent nothing is due for ever. */
+static uint64_t next_timeout(const struct driver *driver)
+{
+    uint64_t at = raft_timeout(&driver->raft), earliest, all_due;
+
+    if (driver->raft.state != RAFT_LEADER)
+        return at;
+    earliest = driver->last_timeout_ms + driver->raft.heartbeat_timeout;
+    at = at < earliest ? earliest : at;
+    all_due = driver->last_append_ms + driver->raft.heartbeat_timeout;
+    if (at < all_due && all_due <= at + driver->raft.heartbeat_timeout)
+        at = all_due;
+    return at;
+}
+
 static void arm_timer(struct driver *driver)
 {
     uint64_t now = driver->callbacks->now_ms(driver->context);
-    uint64_t at = raft_timeout(&driver->raft);
+    uint64_t at = next_timeout(driver);
 
-    /* Each timeout of a leader demotes the followers not heard from since the last one, and a
-     * server without traffic makes the core ask for one in the past. */
-    if (driver->raft.state == RAFT_LEADER) {
-        uint64_t earliest = driver->last_timeout_ms + driver->raft.heartbeat_timeout / 2;
-        at = at < earliest ? earliest : at;
-    }
     at = at <= now ? now + 1 : at;
     if (driver->timer_ms > now && driver->timer_ms <= at)
         return; /* It fires earlier and arms itself again */
@@ -312,7 +324,7 @@ void driver_timeout(struct driver *driver)
     driver->timer_ms = 0;
     if (driver->closing || driver->failed)
         return;
-    if (now >= raft_timeout(&driver->raft)) {
+    if (now >= next_timeout(driver)) {
         int rv;
         driver->last_timeout_ms = now;
         rv = driver_step(driver, &event);

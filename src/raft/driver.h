@@ -88,6 +88,7 @@ struct driver {
     struct raft_configuration configuration; /* As of committed_seen */
     uint64_t timer_ms;                       /* Armed for; 0: not */
     uint64_t last_timeout_ms;
+    uint64_t last_append_ms; /* When the core last had AppendEntries sent, to anybody */
     bool barrier_due; /* Leader, and no entry of the term exists yet */
     bool committing;
     bool closing;

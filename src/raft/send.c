@@ -8,6 +8,9 @@
 
 /* Larger messages delay the heartbeats behind them. */
 #define MESSAGE_BYTES_MAX (1u << 20)
+/* The backend's; a payload has at least 8 bytes. */
+#define MESSAGE_ENTRIES_MAX 262144u
+_Static_assert(MESSAGE_BYTES_MAX / 8 < MESSAGE_ENTRIES_MAX, "an append takes a message's entries");
 /* A peer that does not drain its socket gets heartbeats only, until it does. */
 #define QUEUED_BYTES_MAX (16u << 20)
 /* Nor does a peer that takes nothing at all keep more small messages waiting than this. */
@@ -151,7 +154,8 @@ static void send_append_entries(struct driver *driver, const struct raft_message
         append->prev_log_index = index - 1;
         if (left > 0)
             append->prev_log_term = log_cache_at(&driver->log, index - 1)->term;
-    } while (left > 0);
+        /* What is left out comes again like what was lost. */
+    } while (left > 0 && peer->queued_bytes <= QUEUED_BYTES_MAX);
 }
 
 /* ---- Offering a snapshot: the manifest only, so that the peer can say that it is too far behind
@@ -214,6 +218,7 @@ void driver_send(struct driver *driver, const struct raft_message *message)
 {
     switch (message->type) {
     case RAFT_APPEND_ENTRIES:
+        driver->last_append_ms = driver->callbacks->now_ms(driver->context);
         send_append_entries(driver, message);
         break;
     case RAFT_INSTALL_SNAPSHOT:
