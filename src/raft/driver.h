@@ -89,7 +89,7 @@ struct driver {
     uint64_t timer_ms;                       /* Armed for; 0: not */
     uint64_t last_timeout_ms;
     uint64_t last_append_ms; /* When the core last had AppendEntries sent, to anybody */
-    bool barrier_due; /* Leader, and no entry of the term exists yet */
+    bool barrier_due;        /* Leader, and no entry of the term exists yet */
     bool committing;
     bool closing;
     bool failed;
