@@ -132,7 +132,7 @@ static void writes_go_on_during_a_transfer_and_are_not_missed(void **state)
     for (int i = 0; i < VOTERS; i++)
         fixture->nodes[i].transfer_bytes_per_second_max = 4 << 20;
     node_start(leader, false);
-    leader = wait_for_leader(fixture);
+    wait_for_leader(fixture);
     wait_for_agreement(fixture);
     node_start(away, false);
     memset(value, 'w', sizeof value - 1);
