@@ -19,6 +19,9 @@
 #include <stdint.h>
 
 #define DRIVER_PEERS_MAX 32
+/* A peer that is too far behind is told so this often: an offer may get lost, above all the first
+ * one to a peer that has just gone. */
+#define DRIVER_SNAPSHOT_OFFER_MS 2000
 
 struct driver;
 
@@ -40,7 +43,8 @@ struct driver_callbacks {
      * not, error_text says why. */
     bool (*manifest_fits)(void *context, const void *manifest, size_t bytes, raft_index index,
                           char *error_text, size_t error_text_size);
-    /* The leader has a snapshot for us: our log is too old to be continued. */
+    /* The leader has a snapshot for us: our log is too old to be continued. Said again and again.
+     */
     void (*snapshot_offered)(void *context, raft_index index);
     /* A peer needs entries that the log no longer has. */
     void (*peer_too_far_behind)(void *context, raft_id id, raft_index first_index);

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INFLIGHT_ENTRIES_MAX        65536
-#define CATCH_UP_ROUND_MS_MAX       30000
-#define INSTALL_SNAPSHOT_TIMEOUT_MS 30000
+#define INFLIGHT_ENTRIES_MAX  65536
+#define CATCH_UP_ROUND_MS_MAX 30000
 
 int driver_init(struct driver *driver, struct raft_io *io, const struct driver_options *options,
                 const struct driver_callbacks *callbacks, void *context)
@@ -35,7 +34,7 @@ int driver_init(struct driver *driver, struct raft_io *io, const struct driver_o
     raft_set_heartbeat_timeout(raft, options->heartbeat_ms);
     raft_set_max_inflight_entries(raft, INFLIGHT_ENTRIES_MAX);
     raft_set_max_catch_up_round_duration(raft, CATCH_UP_ROUND_MS_MAX);
-    raft_set_install_snapshot_timeout(raft, INSTALL_SNAPSHOT_TIMEOUT_MS);
+    raft_set_install_snapshot_timeout(raft, DRIVER_SNAPSHOT_OFFER_MS);
     return 0;
 }
 

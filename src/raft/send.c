@@ -16,7 +16,6 @@ _Static_assert(MESSAGE_BYTES_MAX / 8 < MESSAGE_ENTRIES_MAX, "an append takes a m
 /* Nor does a peer that takes nothing at all keep more small messages waiting than this. */
 #define QUEUED_MAX           1024
 #define ENTRY_OVERHEAD_BYTES 64
-#define SNAPSHOT_OFFER_MS    30000
 
 struct send_request {
     struct raft_io_send request;
@@ -201,7 +200,7 @@ static void offer_snapshot(struct driver *driver, const struct raft_message *mes
         peer->too_far_behind = true;
         driver->callbacks->peer_too_far_behind(driver->context, peer->id, driver->log.first);
     }
-    if (peer->offered_ms != 0 && now - peer->offered_ms < SNAPSHOT_OFFER_MS)
+    if (peer->offered_ms != 0 && now - peer->offered_ms < DRIVER_SNAPSHOT_OFFER_MS)
         return;
     peer->offered_ms = now;
     send = send_request_new(driver, message->server_id, 0);

@@ -157,7 +157,8 @@ static void the_leader_goes_on_without_a_follower_that_is_too_far_behind(void **
     }
     assert_true(sim->committed >= index - 2);
     assert_int_equal(leader->reported_behind, 1);
-    assert_int_equal(behind->offered, 1);
+    /* One may get lost: offered until it helps, but seldom. */
+    assert_in_range(behind->offered, 2, 2 + 5500 / DRIVER_SNAPSHOT_OFFER_MS);
     assert_true(behind->applied < 20);
     for (size_t i = 0; i < sim->n; i++)
         elections -= sim->nodes[i].driver.elections;
