@@ -77,5 +77,13 @@ static void serve_state(void *context, const struct preamble *preamble, int fd)
     transfer_serve(context, preamble, fd);
 }
 
+static void peer_gone(void *context, raft_id peer)
+{
+    struct replica *replica = context;
+
+    if (!replica->driver.closing && !replica->driver.failed)
+        driver_reconnect(&replica->driver, peer);
+}
+
 const struct transport_callbacks admission_callbacks = {
-    .admit = admit, .introduce = introduce, .serve_state = serve_state};
+    .admit = admit, .introduce = introduce, .serve_state = serve_state, .peer_gone = peer_gone};

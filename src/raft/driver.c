@@ -244,6 +244,7 @@ static void role_changed(struct driver *driver)
         }
     } else {
         driver->promoting = 0;
+        driver->successor = 0;
         driver_reads_fail(driver, RAFT_LEADERSHIPLOST);
     }
     driver->callbacks->state_changed(driver->context);
@@ -312,6 +313,8 @@ int driver_step(struct driver *driver, struct raft_event *event)
         return 0;
     driver_promotion_check(driver);
     if (!driver->failed)
+        driver_transfer_check(driver);
+    if (!driver->failed)
         arm_timer(driver);
     return 0;
 }
@@ -374,7 +377,7 @@ int driver_submit(struct driver *driver, enum raft_entry_type type, struct raft_
     raft_index index = raft_last_index(&driver->raft) + 1;
     int rv;
 
-    if (!driver_is_leader(driver))
+    if (!driver_is_leader(driver) || driver_transferring(driver))
         return RAFT_NOTLEADER;
     event.submit.entries = &entry;
     event.submit.n = 1;

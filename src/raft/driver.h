@@ -99,6 +99,8 @@ struct driver {
     bool failed;
     bool snapshotting;
     raft_id promoting; /* Being caught up, to become a voter; 0: none */
+    raft_id successor; /* To be handed leadership once the log is at rest; 0: nobody */
+    uint64_t successor_until_ms;
     struct driver_peer peers[DRIVER_PEERS_MAX];
     size_t n_peers;
     uint64_t nonce; /* Of the newest read round */
@@ -138,6 +140,10 @@ void driver_flush(struct driver *driver);
 bool driver_resume(struct driver *driver);
 void driver_receive(struct driver *driver, struct raft_message *message);
 
+/* The connection to the peer is broken, and the backend would learn it from the next message: it is
+ * given one that does no harm, so that it connects anew before one is sent that matters. */
+void driver_reconnect(struct driver *driver, raft_id id);
+
 bool driver_is_leader(const struct driver *driver);
 /* Appends one entry to the log. The payload (raft_malloc, a multiple of 8 bytes) is taken on
  * success. RAFT_NOTLEADER, RAFT_NOMEM. */
@@ -165,10 +171,13 @@ bool driver_peer_answers(const struct driver *driver, raft_id id);
 /* Leader for so short a time that peers may simply not have answered yet. */
 bool driver_newly_elected(const struct driver *driver);
 
-/* Hands leadership to another voter once it has the whole log; until then, or until the core gives
- * up after an election timeout (raft_transferee is 0 again), nothing can be submitted. RAFT_BADID:
- * not another voter. RAFT_NOTLEADER: not leader, or a transfer is under way. */
+/* Hands leadership to another voter once it has the whole log and all of that is committed. Nothing
+ * can be submitted meanwhile: until there is another leader, or, after an election timeout each for
+ * the log and for the voter to act, it is given up. RAFT_BADID: not another voter. RAFT_NOTLEADER:
+ * not leader, or a transfer is under way. */
 int driver_transfer(struct driver *driver, raft_id id);
+/* Whether one is under way. */
+bool driver_transferring(const struct driver *driver);
 
 /* ---- Between the parts of the driver ---- */
 
@@ -185,6 +194,7 @@ void driver_reads_serve(struct driver *driver);
 void driver_reads_fail(struct driver *driver, int status);
 void driver_reads_retry(struct driver *driver);
 void driver_promotion_check(struct driver *driver);
+void driver_transfer_check(struct driver *driver);
 int driver_configuration_copy(const struct raft_configuration *from, struct raft_configuration *to);
 
 #endif

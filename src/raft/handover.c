@@ -1,8 +1,9 @@
 /* Handing leadership to another voter. Raft loop; see change.c.
  *
- * The core sends its successor TimeoutNow once that has the whole log (Ongaro's thesis, 3.10), and
- * takes no entries meanwhile: writes wait in propose.c and either go on here, if the core gives up,
- * or are sent to the new leader. Done once another leader is known. */
+ * The driver lets the log come to rest, then the core sends the successor TimeoutNow (Ongaro's
+ * thesis, 3.10). No entries are taken meanwhile: writes wait in propose.c and either go on here, if
+ * the successor does not manage in time, or are sent to the new leader. Done once another leader is
+ * known. */
 #include "raft/replica_private.h"
 
 /* The voter that has most of the log, of those that answer. 0: there is none. */
@@ -71,7 +72,7 @@ int handover_step(struct replica *replica, struct change *change, const char *na
         /* A change that only leaders make is given back by whoever noticed. */
         return replica_not_leader_status(replica) == REPLICA_NOT_LEADER ? 0 : CHANGE_WAITS;
     }
-    if (raft_transferee(&driver->raft) != 0 || !change_term_established(replica))
+    if (driver_transferring(driver) || !change_term_established(replica))
         return CHANGE_WAITS;
     return begin(replica, change, name);
 }

@@ -95,7 +95,7 @@ static int server_step(struct replica *replica, struct change *change, uint64_t 
     int rv = 0;
 
     if (driver->raft.configuration_uncommitted_index != 0 || driver->promoting != 0 ||
-        raft_transferee(&driver->raft) != 0)
+        driver_transferring(driver))
         return CHANGE_WAITS;
     if (server == NULL) {
         rv = driver_server_add(driver, raft_id, join->raft_address, RAFT_SPARE);

@@ -114,17 +114,46 @@ int driver_server_readdress(struct driver *driver, raft_id id, const char *addre
     return submit(driver, &changed);
 }
 
+bool driver_transferring(const struct driver *driver)
+{
+    return driver->successor != 0 || raft_transferee(&driver->raft) != 0;
+}
+
 int driver_transfer(struct driver *driver, raft_id id)
 {
     const struct raft_server *server = driver_server_find(driver, id);
-    struct raft_event event = {.type = RAFT_TRANSFER};
 
-    if (!driver_is_leader(driver) || raft_transferee(&driver->raft) != 0)
+    if (!driver_is_leader(driver) || driver_transferring(driver))
         return RAFT_NOTLEADER;
     if (server == NULL || server->role != RAFT_VOTER || id == driver->raft.id)
         return RAFT_BADID;
-    event.transfer.server_id = id;
-    return driver_step(driver, &event);
+    driver->successor = id;
+    driver->successor_until_ms =
+        driver->callbacks->now_ms(driver->context) + driver->raft.election_timeout;
+    driver_transfer_check(driver);
+    return 0;
+}
+
+/* The core is asked only when the log is at rest. Left to wait for the voter by itself, it sends
+ * TimeoutNow with the first confirmation that comes, be it of an entry long before the last one; a
+ * voter that is still storing the later ones ignores it, and all wait for the core to give up. */
+void driver_transfer_check(struct driver *driver)
+{
+    struct raft_event event = {.type = RAFT_TRANSFER};
+    raft_index last = raft_last_index(&driver->raft), match = 0;
+    raft_id id = driver->successor;
+
+    if (id == 0)
+        return;
+    if (raft_match_index(&driver->raft, id, &match) == 0 && match == last &&
+        raft_commit_index(&driver->raft) == last) {
+        driver->successor = 0;
+        event.transfer.server_id = id;
+        if (driver_step(driver, &event) != 0)
+            log_warning("leadership cannot be handed over", LOG_HEX("raft_id", id));
+    } else if (driver->callbacks->now_ms(driver->context) >= driver->successor_until_ms) {
+        driver->successor = 0;
+    }
 }
 
 int driver_server_promote(struct driver *driver, raft_id id)

@@ -147,7 +147,7 @@ static size_t log_bytes_max(const struct replica *replica)
 void propose_pump(struct replica *replica)
 {
     while (replica->pending != NULL && driver_is_leader(&replica->driver) &&
-           raft_transferee(&replica->driver.raft) == 0 &&
+           !driver_transferring(&replica->driver) &&
            replica->n_batches < replica->options.entries_in_flight_max &&
            replica->driver.log.bytes < log_bytes_max(replica) && tiers_apply_ready(replica->tiers))
         if (!submit_one(replica))

@@ -80,6 +80,19 @@ void driver_send_plain(struct driver *driver, const struct raft_message *message
         send_request_free(send);
 }
 
+void driver_reconnect(struct driver *driver, raft_id id)
+{
+    const struct raft_server *server = driver_server_find(driver, id);
+    /* A vote that was not given, in no term: should it arrive, it says nothing. */
+    struct raft_message message = {.type = RAFT_REQUEST_VOTE_RESULT};
+
+    if (server == NULL || id == driver->raft.id)
+        return;
+    message.server_id = id;
+    message.server_address = server->address;
+    driver_send_plain(driver, &message);
+}
+
 /* Entries from `index` on that fit into one message. A change of the configuration begins a message
  * of its own: behind another entry the core of the receiver would misplace it. */
 static unsigned fill(struct driver *driver, struct send_request *send, raft_index index,

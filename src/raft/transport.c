@@ -10,6 +10,7 @@
 #include "raft/transport.h"
 
 #include "address.h"
+#include "raft/peer_watch.h"
 
 #include <assert.h>
 #include <endian.h>
@@ -42,6 +43,7 @@ struct transport {
     raft_uv_accept_cb accept;
     struct incoming *incoming; /* Preamble not yet read */
     struct outgoing *outgoing;
+    struct peer_watches watches;
     unsigned n_incoming; /* Allocated, those that are closing included */
     unsigned n_outgoing;
     bool closing;
@@ -55,7 +57,7 @@ static void maybe_closed(struct transport *transport)
     raft_uv_transport_close_cb closed = transport->closed;
 
     if (!transport->closing || transport->listener_open || transport->n_incoming > 0 ||
-        transport->n_outgoing > 0 || closed == NULL)
+        transport->n_outgoing > 0 || !peer_watches_closed(&transport->watches) || closed == NULL)
         return;
     transport->closed = NULL;
     closed(&transport->base);
@@ -221,6 +223,7 @@ static int transport_listen(struct raft_uv_transport *base, raft_uv_accept_cb ac
 
 struct outgoing {
     struct transport *transport;
+    raft_id peer;
     struct outgoing *next;
     struct raft_uv_connect *request; /* NULL once answered */
     uv_tcp_t *stream;                /* NULL once handed over or closing */
@@ -269,6 +272,8 @@ static void outgoing_finish(struct outgoing *outgoing, int status)
         uv_close((uv_handle_t *)stream, stream_free);
         stream = NULL;
     }
+    if (status == 0 && !outgoing->transport->closing)
+        peer_watches_add(&outgoing->transport->watches, outgoing->peer, (uv_stream_t *)stream);
     request->cb(request, (uv_stream_t *)stream, status);
 }
 
@@ -347,6 +352,7 @@ static int transport_connect(struct raft_uv_transport *base, struct raft_uv_conn
     }
     request->cb = done;
     outgoing->transport = transport;
+    outgoing->peer = id;
     outgoing->request = request;
     outgoing->next = transport->outgoing;
     transport->outgoing = outgoing;
@@ -403,7 +409,21 @@ static void transport_close(struct raft_uv_transport *base, raft_uv_transport_cl
     for (struct outgoing *outgoing = transport->outgoing; outgoing != NULL;
          outgoing = outgoing->next)
         outgoing_finish(outgoing, RAFT_CANCELED);
+    peer_watches_close(&transport->watches);
     uv_close((uv_handle_t *)&transport->listener, listener_closed);
+}
+
+static void peer_gone(void *context, raft_id peer)
+{
+    const struct transport *transport = context;
+
+    if (!transport->closing)
+        transport->callbacks->peer_gone(transport->context, peer);
+}
+
+static void watch_ended(void *context)
+{
+    maybe_closed(context);
 }
 
 static int bind_listener(struct transport *transport, const char *listen)
@@ -443,6 +463,8 @@ int transport_open(uv_loop_t *loop, const char *listen, const struct transport_c
     transport->loop = loop;
     transport->callbacks = callbacks;
     transport->context = context;
+    transport->watches = (struct peer_watches){
+        .loop = loop, .gone = peer_gone, .ended = watch_ended, .context = transport};
     transport->listener.data = transport;
     transport->listener_open = true;
     transport->base = (struct raft_uv_transport){.version = 1,

@@ -22,6 +22,9 @@ struct transport_callbacks {
     void (*introduce)(void *context, raft_id destination, struct preamble *preamble);
     /* A connection of the kind PREAMBLE_STATE was admitted; takes the descriptor. */
     void (*serve_state)(void *context, const struct preamble *preamble, int fd);
+    /* The peer has ended the connection to it, which the backend does not know: the next message
+     * is lost, and makes the backend connect anew. */
+    void (*peer_gone)(void *context, raft_id peer);
 };
 
 struct transport;

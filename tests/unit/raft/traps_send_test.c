@@ -212,6 +212,53 @@ static void a_peer_far_behind_is_sent_a_bounded_part_at_a_time(void **unused)
     sim_close(sim);
 }
 
+/* The core tells a successor to take over as soon as that confirms any entry, and a successor that
+ * is still storing later ones does not listen. */
+static void leadership_goes_at_once_to_a_follower_that_is_still_storing(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    raft_index index;
+
+    for (int round = 0; round < 50; round++) {
+        struct sim_node *leader = sim_wait_for_leader(sim);
+        struct sim_node *next = other_than(sim, leader);
+        followers_confirm_a_write(sim, leader);
+        for (int i = 0; i < 20; i++) {
+            assert_int_equal(sim_write(leader, 8, &index), 0);
+            sim_turn(sim);
+        }
+        assert_int_equal(driver_transfer(&leader->driver, next->id), 0);
+        assert_int_equal(sim_write(leader, 8, &index), RAFT_NOTLEADER);
+        for (int i = 0; i < SIM_ELECTION_MS && sim_leader(sim) != next; i++)
+            sim_turn(sim);
+        assert_ptr_equal(sim_leader(sim), next);
+        assert_true(raft_last_index(&next->driver.raft) >= index);
+    }
+    sim_close(sim);
+}
+
+static void leadership_stays_if_its_successor_does_not_get_the_log(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *next = other_than(sim, leader);
+    raft_index index;
+
+    followers_confirm_a_write(sim, leader);
+    next->disk_stalled = true;
+    assert_int_equal(sim_write(leader, 8, &index), 0);
+    assert_int_equal(driver_transfer(&leader->driver, next->id), 0);
+    for (int i = 0; i < 2 * SIM_ELECTION_MS && driver_transferring(&leader->driver); i++)
+        sim_turn(sim);
+    assert_false(driver_transferring(&leader->driver));
+    assert_int_equal(sim_write(leader, 8, &index), 0);
+    next->disk_stalled = false;
+    wait_until_applied(sim, leader, index);
+    sim_close(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +268,8 @@ int main(void)
         cmocka_unit_test(many_entries_are_in_flight_at_once),
         cmocka_unit_test(what_waits_for_a_peer_is_bounded_in_bytes),
         cmocka_unit_test(a_peer_far_behind_is_sent_a_bounded_part_at_a_time),
+        cmocka_unit_test(leadership_goes_at_once_to_a_follower_that_is_still_storing),
+        cmocka_unit_test(leadership_stays_if_its_successor_does_not_get_the_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
