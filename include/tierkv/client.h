@@ -18,7 +18,8 @@
     X(TIERKV_OUTCOME_UNKNOWN, -6, "the write may or may not have happened")                        \
     X(TIERKV_INVALID, -7, "an argument is out of its range")                                       \
     X(TIERKV_NO_MEMORY, -8, "out of memory")                                                       \
-    X(TIERKV_PROTOCOL, -9, "the answer was not understood")
+    X(TIERKV_PROTOCOL, -9, "the answer was not understood")                                        \
+    X(TIERKV_CANCELLED, -10, "the call was cancelled")
 
 enum tierkv_client_error {
 #define X(name, code, message) name = code,
@@ -43,6 +44,10 @@ struct tierkv_client_options {
 int tierkv_client_open(const struct tierkv_client_options *options,
                        struct tierkv_client **ret_client);
 void tierkv_client_close(struct tierkv_client *client);
+/* From any thread, until the client is closed: the call under way and all later ones end at once as
+ * TIERKV_CANCELLED, or, if it is a write that may have been carried out, as TIERKV_OUTCOME_UNKNOWN.
+ */
+void tierkv_client_cancel(struct tierkv_client *client);
 
 /* One sentence on the last failure, the server's own message included. Valid until the next call.
  */

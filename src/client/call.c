@@ -10,7 +10,6 @@
 #include "client/call.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +17,8 @@
 
 #define PAUSE_MS_MIN 25
 #define PAUSE_MS_MAX 1000
+/* How long a pause may go on after the call was cancelled. */
+#define SLEEP_SLICE_MS 5
 /* Nodes may disagree on who leads for a moment: that many redirects in a row, then a pause. */
 #define REDIRECTS_MAX 3
 
@@ -46,11 +47,14 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void sleep_ms(uint64_t ms)
+/* Or less, if the client is cancelled. */
+static void sleep_ms(const struct tierkv_client *client, uint64_t ms)
 {
-    struct timespec left = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
-    while (nanosleep(&left, &left) != 0 && errno == EINTR)
-        continue;
+    const struct timespec slice = {.tv_nsec = SLEEP_SLICE_MS * 1000000L};
+    uint64_t until = now_ms() + ms;
+
+    while (now_ms() < until && !exchange_cancelled(client->exchange))
+        nanosleep(&slice, NULL);
 }
 
 /* Takes code, message and outcome out of {"error":{…}}. True: the outcome is unknown. */
@@ -132,6 +136,9 @@ static enum verdict judge(struct tierkv_client *client, const struct call *call,
     case EXCHANGE_PROTOCOL:
         progress->error = TIERKV_PROTOCOL;
         return VERDICT_STOP;
+    case EXCHANGE_CANCELLED:
+        progress->error = TIERKV_CANCELLED;
+        return VERDICT_STOP;
     case EXCHANGE_TIMEOUT:
         progress->any_answer = true; /* Someone listens: no reason to give up early */
         progress->error = TIERKV_TIMEOUT;
@@ -143,7 +150,7 @@ static enum verdict judge(struct tierkv_client *client, const struct call *call,
 }
 
 /* Waits before the next round. False: there is nothing to wait for, or no time left. */
-static bool pause_between_rounds(struct progress *progress)
+static bool pause_between_rounds(const struct tierkv_client *client, struct progress *progress)
 {
     /* Every endpoint refuses connections: this will not change in a moment. */
     if (!progress->any_answer && !progress->unknown)
@@ -153,7 +160,7 @@ static bool pause_between_rounds(struct progress *progress)
         wait_ms = progress->retry_after_ms;
     if (now_ms() + wait_ms >= progress->deadline_ms)
         return false;
-    sleep_ms(wait_ms);
+    sleep_ms(client, wait_ms);
     progress->pause_ms =
         progress->pause_ms * 2 < PAUSE_MS_MAX ? progress->pause_ms * 2 : PAUSE_MS_MAX;
     progress->retry_after_ms = 0;
@@ -187,7 +194,7 @@ static bool move_on(struct tierkv_client *client, bool at_leader, enum verdict v
 {
     if (verdict == VERDICT_FOLLOW) {
         memcpy(client->leader, redirect, sizeof(client->leader));
-        return ++progress->n_redirects <= REDIRECTS_MAX || pause_between_rounds(progress);
+        return ++progress->n_redirects <= REDIRECTS_MAX || pause_between_rounds(client, progress);
     }
     if (at_leader) {
         /* It is not one of the round's endpoints. */
@@ -195,7 +202,7 @@ static bool move_on(struct tierkv_client *client, bool at_leader, enum verdict v
         return true;
     }
     client->cursor = (client->cursor + 1) % client->endpoints.n;
-    return ++progress->n_failures < client->endpoints.n || pause_between_rounds(progress);
+    return ++progress->n_failures < client->endpoints.n || pause_between_rounds(client, progress);
 }
 
 int call_run(struct tierkv_client *client, const struct call *call,

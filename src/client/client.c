@@ -55,6 +55,11 @@ void tierkv_client_close(struct tierkv_client *client)
     free(client);
 }
 
+void tierkv_client_cancel(struct tierkv_client *client)
+{
+    exchange_cancel(client->exchange);
+}
+
 const char *tierkv_client_error_text(const struct tierkv_client *client)
 {
     return client->error_text;

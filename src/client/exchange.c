@@ -11,12 +11,18 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* libcurl knows its own time limits; this is for whatever it may not. */
+#define POLL_MS_MAX 1000
+
 struct exchange {
     CURL *curl;
+    CURLM *multi; /* Has the connections, and can be woken by another thread */
+    _Atomic bool cancelled;
     bool reuse_broken;             /* libcurl before 8.0; see version_and_reuse */
     char kept[ENDPOINT_BYTES_MAX]; /* Whose connection was left in order last; empty: nobody's */
 };
@@ -43,8 +49,9 @@ int exchange_open(struct exchange **ret_exchange)
     if (exchange == NULL)
         return TIERKV_NO_MEMORY;
     exchange->curl = global_status == CURLE_OK ? curl_easy_init() : NULL;
-    if (exchange->curl == NULL) {
-        free(exchange);
+    exchange->multi = global_status == CURLE_OK ? curl_multi_init() : NULL;
+    if (exchange->curl == NULL || exchange->multi == NULL) {
+        exchange_close(exchange);
         return TIERKV_NO_MEMORY;
     }
     exchange->reuse_broken = curl_version_info(CURLVERSION_NOW)->version_num < 0x080000;
@@ -57,7 +64,19 @@ void exchange_close(struct exchange *exchange)
     if (exchange == NULL)
         return;
     curl_easy_cleanup(exchange->curl);
+    curl_multi_cleanup(exchange->multi);
     free(exchange);
+}
+
+void exchange_cancel(struct exchange *exchange)
+{
+    atomic_store(&exchange->cancelled, true);
+    curl_multi_wakeup(exchange->multi); /* The one call of libcurl that any thread may make */
+}
+
+bool exchange_cancelled(const struct exchange *exchange)
+{
+    return atomic_load(&exchange->cancelled);
 }
 
 static int on_sending(void *context, char *to, char *from, int to_port, int from_port)
@@ -114,6 +133,8 @@ static enum exchange_failure translate(CURLcode code, const struct reception *re
         return EXCHANGE_TIMEOUT;
     case CURLE_OUT_OF_MEMORY:
         return EXCHANGE_NO_MEMORY;
+    case CURLE_ABORTED_BY_CALLBACK:
+        return EXCHANGE_CANCELLED;
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:
@@ -209,6 +230,30 @@ static struct curl_slist *make_headers(const struct exchange_request *request)
     return longer;
 }
 
+/* As curl_easy_perform, but that exchange_cancel ends it. */
+static CURLcode perform(struct exchange *exchange)
+{
+    CURLcode code = CURLE_ABORTED_BY_CALLBACK;
+    CURLMcode status = curl_multi_add_handle(exchange->multi, exchange->curl);
+    int running = 1;
+
+    while (status == CURLM_OK && !exchange_cancelled(exchange)) {
+        status = curl_multi_perform(exchange->multi, &running);
+        if (status != CURLM_OK || running == 0)
+            break;
+        status = curl_multi_poll(exchange->multi, NULL, 0, POLL_MS_MAX, NULL);
+    }
+    if (status != CURLM_OK)
+        code = CURLE_OUT_OF_MEMORY;
+    else if (running == 0) {
+        int left;
+        const CURLMsg *message = curl_multi_info_read(exchange->multi, &left);
+        code = message != NULL ? message->data.result : CURLE_OUT_OF_MEMORY;
+    }
+    curl_multi_remove_handle(exchange->multi, exchange->curl);
+    return code;
+}
+
 void exchange_run(struct exchange *exchange, const struct exchange_request *request,
                   struct exchange_answer *ret_answer)
 {
@@ -224,7 +269,7 @@ void exchange_run(struct exchange *exchange, const struct exchange_request *requ
     }
     if (!prepare(exchange, request, url, headers, &reception))
         goto out;
-    CURLcode code = curl_easy_perform(exchange->curl);
+    CURLcode code = perform(exchange);
     answer.failure = translate(code, &reception);
     answer.cause = answer.failure == EXCHANGE_NO_MEMORY ? "out of memory"
                    : reception.too_long                 ? "the answer is too long"

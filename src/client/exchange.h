@@ -1,4 +1,4 @@
-/* One HTTP/2 request and its answer over libcurl. The only file that calls curl_easy_. */
+/* One HTTP/2 request and its answer over libcurl. The only file that calls libcurl. */
 #ifndef TIERKV_CLIENT_EXCHANGE_H
 #define TIERKV_CLIENT_EXCHANGE_H
 
@@ -27,6 +27,7 @@ enum exchange_failure {
     EXCHANGE_UNREACHABLE, /* No connection, or it broke */
     EXCHANGE_TIMEOUT,
     EXCHANGE_NO_MEMORY,
+    EXCHANGE_CANCELLED,
     EXCHANGE_PROTOCOL, /* What came is not HTTP/2, or far too long */
 };
 
@@ -50,6 +51,9 @@ void exchange_close(struct exchange *exchange);
 /* Fills *ret_answer in any case. exchange_answer_free it. */
 void exchange_run(struct exchange *exchange, const struct exchange_request *request,
                   struct exchange_answer *ret_answer);
+/* Any thread: the exchange under way and all later ones end at once. */
+void exchange_cancel(struct exchange *exchange);
+bool exchange_cancelled(const struct exchange *exchange);
 void exchange_answer_free(struct exchange_answer *answer);
 
 #endif

@@ -23,6 +23,14 @@ struct joiner {
     bool stopping; /* Under the mutex */
 };
 
+static bool is_stopping(struct joiner *joiner)
+{
+    pthread_mutex_lock(&joiner->mutex);
+    bool stopping = joiner->stopping;
+    pthread_mutex_unlock(&joiner->mutex);
+    return stopping;
+}
+
 /* False: told to stop. */
 static bool pause_for(struct joiner *joiner, uint64_t pause_ms)
 {
@@ -54,6 +62,8 @@ static void *joiner_run(void *argument)
             log_info("joined", LOG_TEXT("name", options->node.name), LOG_U64("attempts", attempt));
             break;
         }
+        if (is_stopping(joiner))
+            break;
         if ((attempt & (attempt - 1)) == 0)
             log_warning("not joined yet", LOG_TEXT("through", options->endpoints),
                         LOG_TEXT("reason", tierkv_client_error_text(joiner->client)),
@@ -103,6 +113,7 @@ void joiner_stop(struct joiner *joiner)
     joiner->stopping = true;
     pthread_cond_signal(&joiner->wake);
     pthread_mutex_unlock(&joiner->mutex);
+    tierkv_client_cancel(joiner->client);
     pthread_join(joiner->thread, NULL);
     pthread_mutex_destroy(&joiner->mutex);
     pthread_cond_destroy(&joiner->wake);

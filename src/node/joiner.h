@@ -20,8 +20,7 @@ struct joiner_options {
 
 /* 0, or a TIERKV_ code of tierkv/client.h. */
 int joiner_start(const struct joiner_options *options, struct joiner **ret_joiner);
-/* Ends the thread, in mid-course if need be; waits for at most one request (5 s). NULL is allowed.
- */
+/* Ends the thread, in mid-course if need be. NULL is allowed. */
 void joiner_stop(struct joiner *joiner);
 
 #endif

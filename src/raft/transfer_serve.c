@@ -3,7 +3,7 @@
  * A slot per transfer: the raft loop takes the connection, remembers from where on the log must
  * stay, and starts a thread. That takes a checkpoint, asks the loop for the term and the
  * configuration that go with its position (the core is the loop's), and sends. After it ended the
- * log stays for a while, for the node to start and to ask for what came meanwhile. */
+ * log stays for a while, for the node to start and to be sent what came meanwhile. */
 #include "raft/transfer.h"
 
 #include "log.h"
@@ -211,15 +211,21 @@ void transfer_serve_poll(struct replica *replica)
     }
 }
 
-/* The node has what it was given, or never came back for more. */
-static bool hold_is_over(struct replica *replica, const struct transfer_serving *serving)
+/* The node goes on in the log, and needs it from there on until it has come so far that it loses
+ * nothing any more: to what the tiers here hold durably. Or it never came back for more. */
+static bool hold_is_over(struct replica *replica, struct transfer_serving *serving)
 {
+    uint64_t now = replica_now_ms(replica);
     raft_index match = 0;
 
-    return !driver_is_leader(&replica->driver) ||
-           replica_now_ms(replica) >= serving->hold_until_ms ||
-           (raft_match_index(&replica->driver.raft, serving->peer, &match) == 0 &&
-            match >= serving->hold);
+    if (!driver_is_leader(&replica->driver))
+        return true;
+    if (raft_match_index(&replica->driver.raft, serving->peer, &match) == 0 &&
+        match > serving->hold) {
+        serving->hold = match;
+        serving->hold_until_ms = now + HOLD_MS_MAX;
+    }
+    return now >= serving->hold_until_ms || match >= atomic_load(&replica->durable_index);
 }
 
 raft_index transfer_serve_hold(struct replica *replica)

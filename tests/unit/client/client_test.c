@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -393,6 +395,44 @@ static void silence_ends_at_the_deadline(void **state)
     mute_stop(mute);
 }
 
+struct canceller {
+    struct tierkv_client *client;
+    const struct mute *mute;
+};
+
+/* Once the server has the connection. */
+static void *cancel(void *argument)
+{
+    const struct canceller *canceller = argument;
+
+    while (mute_connections(canceller->mute) == 0)
+        sched_yield();
+    tierkv_client_cancel(canceller->client);
+    return NULL;
+}
+
+/* Else the calls would end after an hour. */
+static void a_call_that_is_cancelled_ends_at_once_and_so_do_later_ones(void **state)
+{
+    struct mute *mute = mute_start(MUTE_KEEPS);
+    struct tierkv_client *client = open_client(mute_endpoint(mute), 3600000);
+    struct canceller canceller = {.client = client, .mute = mute};
+    pthread_t thread;
+    void *value = NULL;
+    size_t value_len;
+    uint64_t revision;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, cancel, &canceller), 0);
+    assert_int_equal(
+        tierkv_get(client, "k", 1, TIERKV_LEVEL_DEFAULT, &value, &value_len, &revision),
+        TIERKV_CANCELLED);
+    pthread_join(thread, NULL);
+    assert_int_equal(tierkv_put(client, "k", 1, "v", 1, NULL), TIERKV_CANCELLED);
+    tierkv_client_close(client);
+    mute_stop(mute);
+}
+
 static void refusals_are_told_apart_and_not_retried(void **state)
 {
     static const struct {
@@ -522,6 +562,7 @@ int main(void)
         cmocka_unit_test(a_long_retry_after_ends_the_call_instead_of_outlasting_it),
         cmocka_unit_test(a_connection_that_breaks_leaves_a_write_unknown_and_a_read_unreachable),
         cmocka_unit_test(silence_ends_at_the_deadline),
+        cmocka_unit_test(a_call_that_is_cancelled_ends_at_once_and_so_do_later_ones),
         cmocka_unit_test(refusals_are_told_apart_and_not_retried),
         cmocka_unit_test(an_answer_without_a_revision_is_not_understood),
         cmocka_unit_test(join_sends_the_addresses_as_json),

@@ -143,8 +143,19 @@ static void writes_go_on_during_a_transfer_and_are_not_missed(void **state)
         put_settled(fixture, key, value);
         usleep(5000);
     }
+    /* More than the log keeps otherwise, and less than it keeps for a node that was given the
+     * state: until that has it, however long it takes, with writes that go on. */
+    for (int i = 0; i < 600; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "before%d", i);
+        put_settled(fixture, key, value);
+    }
     wait_for_state(away);
-    put_settled(fixture, "after", "1");
+    for (int i = 0; i < 50; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "while%d", i);
+        put_settled(fixture, key, value);
+    }
     wait_for_agreement(fixture);
     assert_int_equal(away->begun, 1);
 }
