@@ -1,6 +1,7 @@
 /* The cluster harness: processes, ports, folders, and waiting with a bound. */
 #include "lib/cluster.h"
 
+#include "lib/hosts.h"
 #include "lib/http.h"
 #include "lib/port.h"
 #include "lib/process.h"
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define FLAGS_MAX     32
+#define PREFIX_MAX    8
 #define WAIT_MS_MAX   60000
 #define LOG_TAIL_MAX  4000
 #define CLUSTERS_MAX  4
@@ -66,9 +68,13 @@ static void __attribute__((format(printf, 1, 2))) give_up(const char *format, ..
 
 /* ------------------------------------------------------------------------------ making, freeing */
 
-static void choose_address(char ret_address[ADDRESS_BYTES])
+static void choose_addresses(struct node *node, size_t index)
 {
-    snprintf(ret_address, ADDRESS_BYTES, "127.0.0.1:%u", port_free());
+    bool on_host = hosts_count() > 0;
+    const char *host = on_host ? hosts_address(index) : "127.0.0.1";
+
+    snprintf(node->http, sizeof(node->http), "%s:%u", host, on_host ? 8091 : port_free());
+    snprintf(node->raft, sizeof(node->raft), "%s:%u", host, on_host ? 8092 : port_free());
 }
 
 static void add_flag(struct node *node, const char *format, ...)
@@ -98,8 +104,7 @@ struct cluster *cluster_new(size_t n_nodes, const char *const flags[])
     cluster->n_nodes = n_nodes;
     for (size_t i = 0; i < n_nodes; i++) {
         struct node *node = &cluster->nodes[i];
-        choose_address(node->http);
-        choose_address(node->raft);
+        choose_addresses(node, i);
         snprintf(node->directory, sizeof(node->directory), "%s/n%zu", cluster->folder, i);
         snprintf(node->log_path, sizeof(node->log_path), "%s/n%zu.log", cluster->folder, i);
         size_t length = strlen(cluster->endpoints);
@@ -186,11 +191,16 @@ void cluster_node_flag(struct cluster *cluster, size_t index, const char *flag)
 void cluster_node_start(struct cluster *cluster, size_t index)
 {
     struct node *node = &cluster->nodes[index];
-    const char *arguments[FLAGS_MAX + 2] = {TIERKVD_PATH};
+    const char *arguments[PREFIX_MAX + FLAGS_MAX + 2] = {NULL};
+    size_t n = 0;
 
     assert_int_equal(node->pid, 0);
+    if (hosts_count() > 0)
+        for (const char *const *word = hosts_prefix(index); *word != NULL; word++)
+            arguments[n++] = *word;
+    arguments[n++] = TIERKVD_PATH;
     for (size_t j = 0; j < node->n_flags; j++)
-        arguments[j + 1] = node->flags[j];
+        arguments[n++] = node->flags[j];
     node->pid = process_start(arguments, node->log_path);
 }
 

@@ -5,6 +5,8 @@
  * its test did not stop, because an assertion ended the test, is killed and its logs are printed by
  * cluster_teardown. TIERKV_KEEP=1 keeps the folder of a failed test.
  *
+ * After hosts_open each node runs on a host of its own, and has its addresses there.
+ *
  * Nodes are started and stopped from the main thread only (see process_start).
  */
 #ifndef TIERKV_TESTS_CLUSTER_H
@@ -43,7 +45,7 @@ void cluster_node_signal(struct cluster *cluster, size_t index, int signal);
 int cluster_node_wait_exit(struct cluster *cluster, size_t index, uint64_t timeout_ms);
 bool cluster_node_running(const struct cluster *cluster, size_t index);
 
-/* "127.0.0.1:PORT" for clients; borrowed. */
+/* Address and port for clients; borrowed. */
 const char *cluster_address(const struct cluster *cluster, size_t index);
 const char *cluster_raft_address(const struct cluster *cluster, size_t index);
 /* All addresses, separated by commas; borrowed. */

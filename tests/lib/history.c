@@ -237,3 +237,35 @@ enum history_verdict history_check(const struct history_op *all_ops, size_t n)
     free(ops);
     return verdict;
 }
+
+bool history_is_monotonic(const struct history_read *reads, size_t n)
+{
+    struct history_read newest = {.revision = 0};
+
+    for (size_t i = 0; i < n; i++) {
+        if (reads[i].revision == 0)
+            continue;
+        if (reads[i].revision < newest.revision ||
+            (reads[i].revision == newest.revision && reads[i].value != newest.value))
+            return false;
+        newest = reads[i];
+    }
+    return true;
+}
+
+static bool was_written(const struct history_op *ops, size_t n_ops, const struct history_read *read)
+{
+    for (size_t i = 0; i < n_ops; i++)
+        if (ops[i].write && ops[i].value == read->value && ops[i].begin < read->end)
+            return true;
+    return false;
+}
+
+bool history_was_written(const struct history_op *ops, size_t n_ops,
+                         const struct history_read *reads, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (reads[i].value != 0 && !was_written(ops, n_ops, &reads[i]))
+            return false;
+    return true;
+}

@@ -33,4 +33,20 @@ enum history_verdict {
 /* The register is absent at first, and no number but 0 is written twice. Pure. */
 enum history_verdict history_check(const struct history_op *ops, size_t n);
 
+/* A read that need not be the newest. */
+struct history_read {
+    uint64_t value;
+    uint64_t revision; /* Of the write that it saw; 0: absent, which says no more */
+    uint64_t end;      /* When its client had the answer */
+};
+
+/* Whether a session that read a register in this order never saw it go back to an older write, and
+ * the same write always alike. Pure. */
+bool history_is_monotonic(const struct history_read *reads, size_t n);
+
+/* Whether each of the values was written by an operation that had begun before the answer. `ops` as
+ * for history_check. Pure. */
+bool history_was_written(const struct history_op *ops, size_t n_ops,
+                         const struct history_read *reads, size_t n);
+
 #endif

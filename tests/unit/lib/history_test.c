@@ -119,6 +119,36 @@ static void random_histories_pass_and_falsified_ones_do_not(void **state)
     assert_int_equal(found, falsified);
 }
 
+#define SAW(number, of_revision, at)                                                               \
+    {                                                                                              \
+        .value = (number), .revision = (of_revision), .end = (at)                                  \
+    }
+
+static void a_session_that_is_taken_back_is_found(void **state)
+{
+    (void)state;
+    const struct history_read good[] = {SAW(0, 0, 1), SAW(7, 3, 2), SAW(7, 3, 3),
+                                        SAW(0, 0, 4), SAW(8, 9, 5), SAW(0, 0, 6)};
+    const struct history_read back[] = {SAW(8, 9, 1), SAW(0, 0, 2), SAW(7, 3, 3)};
+    const struct history_read changed[] = {SAW(8, 9, 1), SAW(7, 9, 2)};
+    assert_true(history_is_monotonic(NULL, 0));
+    assert_true(history_is_monotonic(good, sizeof good / sizeof good[0]));
+    assert_false(history_is_monotonic(back, sizeof back / sizeof back[0]));
+    assert_false(history_is_monotonic(changed, sizeof changed / sizeof changed[0]));
+}
+
+static void a_value_that_nobody_had_written_is_found(void **state)
+{
+    (void)state;
+    const struct history_op ops[] = {W(5, 10, 20), W(6, 30, UNKNOWN), R(9, 1, 2)};
+    const struct history_read good[] = {SAW(0, 0, 1), SAW(5, 1, 11), SAW(6, 2, 31), SAW(5, 1, 99)};
+    const struct history_read early[] = {SAW(6, 2, 29)};
+    const struct history_read never[] = {SAW(9, 2, 50)};
+    assert_true(history_was_written(ops, 3, good, 4));
+    assert_false(history_was_written(ops, 3, early, 1));
+    assert_false(history_was_written(ops, 3, never, 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +157,8 @@ int main(void)
         cmocka_unit_test(a_stale_read_after_the_write_was_acknowledged_is_found),
         cmocka_unit_test(a_write_of_unknown_outcome_may_take_effect_late_or_never),
         cmocka_unit_test(lost_writes_are_found),
+        cmocka_unit_test(a_session_that_is_taken_back_is_found),
+        cmocka_unit_test(a_value_that_nobody_had_written_is_found),
         cmocka_unit_test(random_histories_pass_and_falsified_ones_do_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
