@@ -82,10 +82,16 @@ static void what_clients_see_is_as_promised(void **state)
     cluster_stop(cluster);
 }
 
+static int teardown(void **state)
+{
+    clients_teardown();
+    return cluster_teardown(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(what_clients_see_is_as_promised, cluster_teardown),
+        cmocka_unit_test_teardown(what_clients_see_is_as_promised, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,8 @@ struct clients {
     struct client clients[CLIENTS];
 };
 
+static struct clients *alive;
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -198,7 +200,9 @@ struct clients *clients_start(struct cluster *cluster, size_t n_nodes, uint64_t 
     struct clients *clients = calloc(1, sizeof(*clients));
 
     assert_non_null(clients);
+    assert_null(alive);
     assert_in_range(n_nodes, 1, CLUSTER_NODES_MAX);
+    alive = clients;
     clients->cluster = cluster;
     clients->n_nodes = n_nodes;
     for (size_t i = 0; i < CLIENTS; i++) {
@@ -228,14 +232,24 @@ void clients_node_ended(struct clients *clients, size_t node)
 
 void clients_stop(struct clients *clients)
 {
-    atomic_store(&clients->ending, true);
+    if (atomic_exchange(&clients->ending, true))
+        return;
     for (size_t i = 0; i < CLIENTS; i++)
         pthread_join(clients->clients[i].thread, NULL);
 }
 
 void clients_free(struct clients *clients)
 {
+    alive = NULL;
     free(clients);
+}
+
+void clients_teardown(void)
+{
+    if (alive == NULL)
+        return;
+    clients_stop(alive);
+    clients_free(alive);
 }
 
 /* ---- The judgement ---- */
@@ -326,4 +340,19 @@ bool clients_judge(struct clients *clients)
     for (size_t key = 0; key < KEYS; key++)
         good &= key_is_good(clients, key);
     return good;
+}
+
+enum history_verdict clients_verdict(const struct clients *clients)
+{
+    struct history_op *ops = malloc((size_t)CLIENTS * OPS_MAX * sizeof(*ops));
+    enum history_verdict worst = HISTORY_LINEARIZABLE;
+
+    assert_non_null(ops);
+    for (size_t key = 0; key < KEYS && worst != HISTORY_NOT_LINEARIZABLE; key++) {
+        enum history_verdict verdict = history_check(ops, operations_on(clients, key, ops));
+        if (verdict != HISTORY_LINEARIZABLE)
+            worst = verdict;
+    }
+    free(ops);
+    return worst;
 }

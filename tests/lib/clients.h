@@ -6,7 +6,7 @@
  * as long as the node is not restarted;
  *  - no read returns what was never written.
  *
- * Each client is a thread with one request under way.
+ * Each client is a thread with one request under way. One set of clients at a time.
  */
 #ifndef TIERKV_TESTS_CLIENTS_H
 #define TIERKV_TESTS_CLIENTS_H
@@ -33,6 +33,11 @@ void clients_stop(struct clients *clients);
 
 /* After clients_stop. Says how much was judged. False: a history is wrong; it is printed. */
 bool clients_judge(struct clients *clients);
+/* After clients_stop. Of writes and consistent reads only: the worst verdict on a register. */
+enum history_verdict clients_verdict(const struct clients *clients);
+
+/* Ends those that a failed test left behind. */
+void clients_teardown(void);
 
 /* After clients_stop. */
 void clients_free(struct clients *clients);

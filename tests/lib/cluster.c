@@ -44,6 +44,13 @@ struct cluster {
 /* Those not yet stopped. */
 static struct cluster *alive[CLUSTERS_MAX];
 
+static const char *program = TIERKVD_PATH;
+
+void cluster_use_program(const char *path)
+{
+    program = path != NULL ? path : TIERKVD_PATH;
+}
+
 static void print_tail(const struct cluster *cluster, size_t index)
 {
     char *log = cluster_log(cluster, index);
@@ -198,7 +205,7 @@ void cluster_node_start(struct cluster *cluster, size_t index)
     if (hosts_count() > 0)
         for (const char *const *word = hosts_prefix(index); *word != NULL; word++)
             arguments[n++] = *word;
-    arguments[n++] = TIERKVD_PATH;
+    arguments[n++] = program;
     for (size_t j = 0; j < node->n_flags; j++)
         arguments[n++] = node->flags[j];
     node->pid = process_start(arguments, node->log_path);

@@ -21,6 +21,9 @@
 
 struct cluster;
 
+/* The program that nodes run from now on, in place of tierkvd; NULL: tierkvd again. Borrowed. */
+void cluster_use_program(const char *path);
+
 /* Makes the folder and chooses ports; starts nothing. `flags` ("--name=value", NULL at the end; may
  * be NULL) are given to every node; the strings are copied. */
 struct cluster *cluster_new(size_t n_nodes, const char *const flags[]);

@@ -41,6 +41,7 @@ void hosts_heal(void);
  * folder. False: the machine has no loop devices for us. It is gone with the test, or at
  * hosts_unmount. */
 bool hosts_mount_small(const char *folder, const char *image, size_t bytes);
+/* For the test; a node that was started before keeps it until it ends. */
 void hosts_unmount(const char *folder);
 
 #endif
