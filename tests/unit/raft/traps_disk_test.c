@@ -4,8 +4,8 @@
 
 static uint64_t first_timeout(unsigned seed, unsigned char dirt)
 {
-    struct sim sim = {.now_ms = 1000};
-    struct sim_node node = {.sim = &sim, .id = 1, .term = 1, .first = 1};
+    struct sim *sim = calloc(1, sizeof *sim);
+    struct sim_node *node = &sim->nodes[0];
     struct given given = {1, RAFT_CHANGE, 3};
     struct driver_options options = {.id = 1,
                                      .address = "node1:1",
@@ -13,25 +13,29 @@ static uint64_t first_timeout(unsigned seed, unsigned char dirt)
                                      .heartbeat_ms = SIM_HEARTBEAT_MS,
                                      .seed = seed};
     struct raft_buffer payload;
+    char error_text[256];
     uint64_t at;
 
+    assert_non_null(sim);
+    sim->now_ms = 1000;
     for (size_t i = 0; i < 3; i++)
-        snprintf(sim.nodes[i].address, sizeof sim.nodes[i].address, "node%zu:1", i + 1);
-    payload = payload_of(&sim, &given);
+        snprintf(sim->nodes[i].address, sizeof sim->nodes[i].address, "node%zu:1", i + 1);
+    payload = payload_of(sim, &given);
     struct sim_stored stored[2] = {
         [1] = {.term = 1, .type = RAFT_CHANGE, .len = payload.len, .bytes = payload.base}};
-    node.stored = stored;
-    node.last = 1;
-    node.io = (struct raft_io){.version = 2, .impl = &node, .load = sim_load};
-    memset(&node.driver, dirt, sizeof node.driver);
-    assert_int_equal(driver_init(&node.driver, &node.io, &options, &sim_callbacks, &node), 0);
-    char error_text[256];
-    assert_int_equal(driver_start(&node.driver, error_text, sizeof error_text), 0);
-    assert_null(node.driver.raft.tracer);
-    at = raft_timeout(&node.driver.raft);
-    driver_stop(&node.driver);
-    driver_close(&node.driver);
+    node->sim = sim;
+    node->id = node->term = node->first = node->last = 1;
+    node->stored = stored;
+    node->io = (struct raft_io){.version = 2, .impl = node, .load = sim_load};
+    memset(&node->driver, dirt, sizeof node->driver);
+    assert_int_equal(driver_init(&node->driver, &node->io, &options, &sim_callbacks, node), 0);
+    assert_int_equal(driver_start(&node->driver, error_text, sizeof error_text), 0);
+    assert_null(node->driver.raft.tracer);
+    at = raft_timeout(&node->driver.raft);
+    driver_stop(&node->driver);
+    driver_close(&node->driver);
     raft_free(payload.base);
+    free(sim);
     return at;
 }
 
