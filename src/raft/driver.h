@@ -165,6 +165,12 @@ int driver_server_remove(struct driver *driver, raft_id id);
 int driver_server_readdress(struct driver *driver, raft_id id, const char *address);
 /* Catches a spare up; then it becomes a voter by itself. *ret: see raft_catch_up. */
 int driver_server_promote(struct driver *driver, raft_id id);
+/* The configuration that goes with an index that the state contains, itself in the log: the newest
+ * committed one, or a still newer one that is known to be committed since the state contains it.
+ * The caller's. RAFT_NOMEM, RAFT_MALFORMED. */
+int driver_configuration_applied(const struct driver *driver, raft_index index,
+                                 struct raft_configuration *ret_configuration,
+                                 raft_index *ret_configuration_index);
 const struct raft_server *driver_server_find(const struct driver *driver, raft_id id);
 /* Whether a message of that peer came within the last election timeout, or it is this node. */
 bool driver_peer_answers(const struct driver *driver, raft_id id);

@@ -3,6 +3,7 @@
 
 #include "log.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,22 @@ static int begin(struct driver *driver, struct raft_configuration *ret_copy)
     if (driver->raft.configuration_uncommitted_index != 0)
         return RAFT_CANTCHANGE;
     return driver_configuration_copy(&driver->raft.configuration, ret_copy);
+}
+
+int driver_configuration_applied(const struct driver *driver, raft_index index,
+                                 struct raft_configuration *ret_configuration,
+                                 raft_index *ret_configuration_index)
+{
+    assert(index <= driver->applied && log_cache_has(&driver->log, index));
+    for (raft_index i = index; i > driver->committed_seen && log_cache_has(&driver->log, i); i--) {
+        const struct log_slot *slot = log_cache_at(&driver->log, i);
+        if (slot->type != RAFT_CHANGE)
+            continue;
+        *ret_configuration_index = i;
+        return raft_configuration_decode(&slot->payload, ret_configuration);
+    }
+    *ret_configuration_index = driver->configuration_index;
+    return driver_configuration_copy(&driver->configuration, ret_configuration);
 }
 
 int driver_server_add(struct driver *driver, raft_id id, const char *address, int role)

@@ -137,6 +137,7 @@ static bool fetch_all(struct transfer_fetch *fetch)
     const struct replica_options *options = &fetch->replica->options;
     struct replica_state_paths paths;
     struct manifest manifest = {0};
+    struct tiers_position position;
     void *bytes = NULL;
     size_t n = 0;
     bool ok;
@@ -145,6 +146,11 @@ static bool fetch_all(struct transfer_fetch *fetch)
         return false;
     ok = options->state_begin(options->context, &paths, fetch->reason, sizeof fetch->reason) == 0 &&
          state_receive(fetch, &manifest, &paths);
+    /* While it came the log may have been continued after all. */
+    tiers_position_applied(fetch->replica->tiers, &position);
+    if (ok && manifest.index <= position.index)
+        ok = fail(fetch, "this node has caught up by itself, up to index %llu",
+                  (unsigned long long)position.index);
     if (ok && manifest_store(paths.manifest, bytes, n) != 0)
         ok = fail(fetch, "%s: %s", paths.manifest, strerror(errno));
     if (ok)

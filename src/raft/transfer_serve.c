@@ -173,14 +173,20 @@ static void *manifest_for(struct replica *replica, raft_index index, size_t *ret
     struct manifest manifest = {.cluster_id = command_cluster_id(replica->state), .index = index};
     void *bytes = NULL;
 
-    if (!log_cache_has(&driver->log, index) || index > driver->committed_seen)
+    /* After a restart the state may be ahead of what the core knows to be committed, and may have to
+     * be given away before anything can be. */
+    if (!log_cache_has(&driver->log, index) || index > driver->applied ||
+        driver_configuration_applied(driver, index, &manifest.configuration,
+                                     &manifest.configuration_index) != 0)
         return NULL;
     manifest.term = log_cache_at(&driver->log, index)->term;
     /* Newer than the index it may be: it is committed, and its entry will come again. */
-    manifest.configuration = driver->configuration;
-    manifest.configuration_index =
-        driver->configuration_index < index ? driver->configuration_index : index;
-    return manifest_encode(&manifest, &bytes, ret_bytes) == 0 ? bytes : NULL;
+    if (manifest.configuration_index > index)
+        manifest.configuration_index = index;
+    if (manifest_encode(&manifest, &bytes, ret_bytes) != 0)
+        bytes = NULL;
+    raft_configuration_close(&manifest.configuration);
+    return bytes;
 }
 
 static void answer(struct replica *replica, struct transfer_serving *serving)

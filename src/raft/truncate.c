@@ -88,6 +88,10 @@ void truncate_log_if_long(struct replica *replica)
 
     if (driver->log.bytes < replica->options.log_cache_bytes || driver->failed || driver->closing)
         return;
+    /* The state that is being received may be older than what is durable here by the time it is
+     * complete, and needs the log from there on. */
+    if (replica->fetch != NULL || replica->state_received)
+        return;
     if (index > driver->committed_seen)
         index = driver->committed_seen;
     if (index > driver->raft.last_stored)

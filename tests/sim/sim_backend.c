@@ -2,6 +2,7 @@
  * network take their place. */
 #include "raft/transport.h"
 #include "sim/sim_node.h"
+#include "sim/sim_stream.h"
 #include "sim/sim_world.h"
 
 #include <assert.h>
@@ -29,17 +30,26 @@ static int io_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick,
     return 0;
 }
 
+static void transport_closed(struct raft_uv_transport *transport)
+{
+    (void)transport;
+    sim_node_current->transport_closed = true;
+}
+
 static void io_close(struct raft_io *io, raft_io_close_cb closed)
 {
     struct sim_node *node = sim_node_current;
 
     assert(node->io == io);
     sim_network_crash(&node->world->network, node->place);
+    sim_streams_refuse(node);
     if (node->crashing)
         sim_disk_crash(&node->disk);
     else
         sim_disk_complete(&node->disk, true);
     node->io_closed = closed;
+    node->transport_closed = false;
+    node->transport->close(node->transport, transport_closed);
 }
 
 int raft_uv_init(struct raft_io *io, struct uv_loop_s *loop, const char *dir,
@@ -49,7 +59,7 @@ int raft_uv_init(struct raft_io *io, struct uv_loop_s *loop, const char *dir,
 
     (void)loop;
     (void)dir;
-    (void)transport;
+    node->transport = transport;
     *io = (struct raft_io){0};
     node->io = io;
     sim_disk_io(&node->disk, io);
@@ -97,8 +107,8 @@ struct transport {
 
 static void base_close(struct raft_uv_transport *base, raft_uv_transport_close_cb closed)
 {
-    (void)base;
-    assert(closed == NULL); /* The backend, which would ask to be told, is not there */
+    if (closed != NULL)
+        closed(base);
 }
 
 int transport_open(uv_loop_t *loop, const char *listen, const struct transport_callbacks *callbacks,
@@ -116,6 +126,7 @@ int transport_open(uv_loop_t *loop, const char *listen, const struct transport_c
     transport->base.close = base_close;
     endpoint->introduce = callbacks->introduce;
     endpoint->admit = callbacks->admit;
+    endpoint->serve_state = callbacks->serve_state;
     endpoint->context = context;
     *ret_transport = transport;
     return 0;

@@ -3,6 +3,7 @@
 
 #include "command/codec.h"
 #include "raft/replica_private.h"
+#include "sim/sim_members.h"
 #include "sim/sim_world.h"
 
 #include <assert.h>
@@ -149,9 +150,12 @@ static void majority_check(const struct sim_node *node, raft_index index, raft_t
         if (configuration->servers[i].role != RAFT_VOTER)
             continue;
         voters++;
-        for (size_t k = 0; k < node->world->n; k++)
-            have += node->world->nodes[k]->endpoint.id == configuration->servers[i].id &&
-                    disk_has(node->world->nodes[k], index, term);
+        for (size_t k = 0; k < node->world->n; k++) {
+            const struct sim_node *voter = node->world->nodes[k];
+            have += voter->endpoint.id == configuration->servers[i].id &&
+                    (disk_has(voter, index, term) ||
+                     sim_members_lost_disk(node->world->members, voter));
+        }
     }
     if (have <= voters / 2)
         sim_fail("index %llu is committed, but lies on %u of %u disks only",
@@ -223,6 +227,7 @@ static void committed_check(struct sim_checks *checks, const struct sim_node *no
     entry->term = term;
     entry->digest = digest;
     checks->committed = index;
+    sim_count(SIM_COUNT_COMMITTED);
     if (type == RAFT_COMMAND)
         model_apply(checks, index, payload);
 }
@@ -244,6 +249,24 @@ static void state_check(struct sim_checks *checks, const struct sim_node *node, 
         sim_fail("at index %llu the state of %s is not that of others", (unsigned long long)index,
                  node->name);
     }
+}
+
+void sim_checks_started(struct sim_checks *checks, const struct sim_node *node)
+{
+    struct tiers_position position;
+    const struct entry *entry;
+
+    tiers_position_applied(node->tiers, &position);
+    if (position.index == 0)
+        return;
+    if (position.index > checks->committed)
+        sim_fail("%s starts with index %llu, but only %llu is committed", node->name,
+                 (unsigned long long)position.index, (unsigned long long)checks->committed);
+    entry = entry_at(checks, position.index);
+    if (entry->state_known &&
+        (entry->state_hash != position.state_hash || entry->revision != position.revision))
+        sim_fail("%s starts with index %llu, but its state is not that of others", node->name,
+                 (unsigned long long)position.index);
 }
 
 /* ---- Between the driver and the replica ---- */
@@ -274,16 +297,17 @@ static void leader_check(struct sim_checks *checks, const struct sim_node *node,
 {
     raft_term term = driver->raft.current_term;
     raft_index committed = checks->committed;
+    unsigned leader = node->lives * SIM_ENDPOINTS_MAX + (unsigned)node->place;
 
     checks->leaders =
         sim_grow(checks->leaders, &checks->n_leaders, term + 1, sizeof *checks->leaders);
-    if (checks->leaders[term] == node->place + 1)
+    if (checks->leaders[term] == leader)
         return;
     if (checks->leaders[term] != 0)
-        sim_fail("node%u and %s both lead in term %llu", checks->leaders[term], node->name,
-                 (unsigned long long)term);
-    checks->leaders[term] = (unsigned)node->place + 1;
-    node->world->result->elections++;
+        sim_fail("the node at place %u and %s both lead in term %llu",
+                 checks->leaders[term] % SIM_ENDPOINTS_MAX, node->name, (unsigned long long)term);
+    checks->leaders[term] = leader;
+    sim_count(SIM_COUNT_ELECTIONS);
     sim_event("leads", node->place, term, driver->log.last);
     if (committed == 0 || driver->snapshot_index >= committed)
         return;

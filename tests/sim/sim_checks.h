@@ -18,7 +18,7 @@
 #include "lib/history.h"
 #include "sim/sim_node.h"
 
-#define SIM_KEYS_MAX   64
+#define SIM_KEYS_MAX   128
 #define SIM_VALUES_MAX 65536 /* Numbers of values written in one story */
 
 struct sim_checks;
@@ -28,6 +28,9 @@ void sim_checks_free(struct sim_checks *checks);
 
 /* Watches the disk of a node; its driver is watched anyway. */
 void sim_checks_watch_disk(struct sim_checks *checks, struct sim_node *node);
+
+/* It has started, on what was durable: a state that all had at its index. */
+void sim_checks_started(struct sim_checks *checks, const struct sim_node *node);
 
 /* The highest index applied by anybody. */
 uint64_t sim_checks_committed(const struct sim_checks *checks);

@@ -38,7 +38,7 @@ struct sim_checks {
     struct entry *entries; /* By index */
     size_t n_entries;
     uint64_t committed;
-    unsigned *leaders; /* By term: place + 1 */
+    unsigned *leaders; /* By term: place, and which life of it; 0: nobody yet */
     size_t n_leaders;
     uint64_t *chains[SIM_ENDPOINTS_MAX]; /* Of each disk, by index */
     size_t n_chains[SIM_ENDPOINTS_MAX];

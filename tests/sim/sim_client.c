@@ -1,6 +1,8 @@
 /* See sim_client.h. */
 #include "sim/sim_client.h"
 
+#include "sim/sim_counts.h"
+
 #include "tiers/tiers.h"
 
 #include <assert.h>
@@ -9,11 +11,11 @@
 
 #define CLIENTS         4
 #define KEYS            6  /* That all use: their histories are judged */
-#define KEYS_LARGE      40 /* From there on: they fill the tiers */
+#define KEYS_LARGE      100 /* From there on: they fill the tiers */
 #define THINK_MS_MAX    60
 #define PATIENCE_MS     1500
 #define VALUE_BYTES_MAX 1500
-#define LARGE_BYTES_MAX 24000
+#define LARGE_BYTES_MAX 48000
 #define OPERATIONS_MAX  4096
 
 enum request {
@@ -38,6 +40,10 @@ struct sim_client {
     struct sim_node *node;
     struct replica_operation *operation; /* NULL: not at a node */
     size_t believes;                     /* Place of the leader */
+    struct session {
+        unsigned life;  /* Of that node */
+        uint64_t index; /* The newest that the client saw there */
+    } sessions[SIM_NODES_MAX];
 };
 
 struct sim_clients {
@@ -124,6 +130,7 @@ static void note(struct sim_client *client, uint64_t value, uint64_t end)
 static void request_lost(struct sim_client *client)
 {
     sim_event("lost", client->number, client->request, client->value);
+    sim_count(SIM_COUNT_OUTCOME_UNKNOWN);
     if (is_write(client->request) && !client->acknowledged)
         note(client, client->value, HISTORY_UNKNOWN);
     request_end(client);
@@ -132,11 +139,30 @@ static void request_lost(struct sim_client *client)
 /* It was not done, and will not be. */
 static void request_refused(struct sim_client *client, int status)
 {
+    const struct sim_node *leader;
+
     sim_event("refused", client->number, client->request, (uint64_t)-status);
+    sim_count(status == REPLICA_NO_SPACE ? SIM_COUNT_WRITES_NO_SPACE : SIM_COUNT_REFUSED);
     if (is_write(client->request) && client->value != 0)
         sim_checks_refused(client->all->world->checks, client->value);
-    client->believes = random_below(&client->all->random, client->all->world->n);
+    /* It is sent to the leader, or looks for one. */
+    leader = status == REPLICA_NOT_LEADER ? sim_world_leader(client->all->world) : NULL;
+    client->believes = leader != NULL
+                           ? leader->place
+                           : random_below(&client->all->random, client->all->world->n);
     request_end(client);
+}
+
+/* What a client has seen of a node, it will not see undone there as long as that runs. */
+static void session_check(struct sim_client *client, uint64_t index)
+{
+    const struct sim_node *node = client->node;
+    struct session *session = &client->sessions[node->place];
+
+    if (session->life == node->lives && index < session->index)
+        sim_fail("client %zu saw index %llu on %s, and then %llu", client->number,
+                 (unsigned long long)session->index, node->name, (unsigned long long)index);
+    *session = (struct session){.life = node->lives, .index = index};
 }
 
 static void write_acknowledged(struct sim_client *client, uint64_t index)
@@ -144,7 +170,9 @@ static void write_acknowledged(struct sim_client *client, uint64_t index)
     struct sim_clients *all = client->all;
 
     sim_event("written", client->number, client->value, index);
-    all->world->result->writes++;
+    sim_count(SIM_COUNT_WRITES);
+    if (all->world->story->defect != SIM_DEFECT_ANSWER_BEFORE_COMMIT)
+        session_check(client, index);
     if (client->value != 0 && all->world->story->defect != SIM_DEFECT_ANSWER_BEFORE_COMMIT)
         sim_checks_acknowledged(all->world->checks, client->value, index);
     note(client, client->value, ++all->moment);
@@ -153,6 +181,10 @@ static void write_acknowledged(struct sim_client *client, uint64_t index)
 static void read_here(struct sim_client *client)
 {
     struct sim_clients *all = client->all;
+    static const enum sim_count counts[] = {[REQUEST_CONSISTENT] = SIM_COUNT_READS_CONSISTENT,
+                                            [REQUEST_DEFAULT] = SIM_COUNT_READS_DEFAULT,
+                                            [REQUEST_STALE] = SIM_COUNT_READS_STALE};
+    struct tiers_position position;
     struct tiers_reader *reader = NULL;
     const struct tiers_record *record = NULL;
     char key[SIM_KEY_BYTES];
@@ -171,7 +203,9 @@ static void read_here(struct sim_client *client)
     tiers_reader_close(reader);
     sim_event("read", client->number, client->key, value);
     sim_checks_read(all->world->checks, client->node, client->key, value);
-    all->world->result->reads++;
+    tiers_position_applied(client->node->tiers, &position);
+    session_check(client, position.index);
+    sim_count(counts[client->request]);
     if (client->request == REQUEST_CONSISTENT)
         note(client, value, ++all->moment);
     request_end(client);
@@ -181,7 +215,8 @@ static void operation_returned(struct sim_client *client, struct replica_operati
 {
     int status = operation->status;
 
-    if (client->node->crashing || status == REPLICA_UNKNOWN || status == REPLICA_STOPPED) {
+    if (client->node->crashing || !client->node->running || status == REPLICA_UNKNOWN ||
+        status == REPLICA_STOPPED) {
         request_lost(client);
     } else if (status != 0) {
         request_refused(client, status);
@@ -284,8 +319,10 @@ static void request_begin(struct sim_client *client)
     bool anywhere = random_below(&all->random, 6) == 0;
 
     client->request = request_choose(&all->random);
-    client->key = client->request == REQUEST_LARGE ? KEYS + random_below(&all->random, KEYS_LARGE)
-                                                   : random_below(&all->random, KEYS);
+    client->key = client->request == REQUEST_LARGE ||
+                          (!is_write(client->request) && random_below(&all->random, 4) == 0)
+                      ? KEYS + random_below(&all->random, KEYS_LARGE)
+                      : random_below(&all->random, KEYS);
     client->value = 0;
     if (client->request == REQUEST_PUT || client->request == REQUEST_LARGE)
         client->value = ++all->values;
@@ -299,6 +336,9 @@ static void request_begin(struct sim_client *client)
     sim_event("asks", client->number, client->request, client->node->place);
     if (!client->node->running || client->node->failed) {
         request_refused(client, REPLICA_NO_LEADER);
+    } else if (client->node->paused_until_ms > world->now_ms &&
+               (client->request == REQUEST_STALE || client->request == REQUEST_DEFAULT)) {
+        sim_event("waits", client->number, client->node->place, 0); /* Until its patience ends */
     } else if (client->request == REQUEST_STALE ||
                (client->request == REQUEST_DEFAULT && sim_node_is_leader(client->node))) {
         read_here(client);

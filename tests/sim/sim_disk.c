@@ -2,6 +2,7 @@
 #include "sim/sim_disk.h"
 
 #include "raft/driver.h"
+#include "sim/sim_counts.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -48,6 +49,22 @@ void sim_disk_close(struct sim_disk *disk)
     raft_configuration_close(&disk->snapshot_configuration);
     raft_free(disk->snapshot_contents.base);
     free(disk->stored);
+}
+
+void sim_disk_replace(struct sim_disk *disk)
+{
+    assert(disk->n_requests == 0);
+    entries_forget(disk, disk->first, disk->last);
+    raft_configuration_close(&disk->snapshot_configuration);
+    raft_configuration_init(&disk->snapshot_configuration);
+    raft_free(disk->snapshot_contents.base);
+    disk->snapshot_contents = (struct raft_buffer){0};
+    disk->have_snapshot = false;
+    disk->snapshot_index = disk->snapshot_configuration_index = 0;
+    disk->snapshot_term = disk->term = 0;
+    disk->vote = 0;
+    disk->first = 1;
+    disk->last = 0;
 }
 
 const struct sim_stored *sim_disk_entry(const struct sim_disk *disk, raft_index index)
@@ -128,11 +145,14 @@ static void request_store(struct sim_disk *disk, const struct sim_disk_request *
     if (request->truncate > 0) {
         entries_forget(disk, request->truncate, disk->last);
         disk->last = request->truncate - 1;
+        sim_count(SIM_COUNT_LOGS_TAKEN_BACK);
     } else if (request->append != NULL) {
         for (unsigned i = 0; i < n; i++)
             entry_store(disk, &request->entries[i]);
     } else if (request->put != NULL) {
         snapshot_store(disk, request->snapshot, request->n);
+        if (request->n > 0)
+            sim_count(SIM_COUNT_LOGS_CUT);
     }
 }
 
@@ -165,7 +185,9 @@ void sim_disk_complete(struct sim_disk *disk, bool all)
 {
     while (disk->n_requests > 0 && (all || sim_disk_due_ms(disk) <= *disk->now_ms)) {
         struct sim_disk_request request = request_take(disk);
-        bool fails = request.append != NULL && disk->full;
+        bool fails = (request.append != NULL || request.put != NULL) && disk->full;
+        if (fails)
+            sim_count(SIM_COUNT_APPENDS_NO_SPACE);
         if (!fails)
             request_store(disk, &request, request.n);
         request_answer(disk, &request, fails ? RAFT_NOSPACE : 0);
@@ -181,6 +203,8 @@ void sim_disk_crash(struct sim_disk *disk)
         unsigned n = request->n;
         if (i + 1 == reached && n > 0)
             n = (unsigned)random_below(disk->random, n + UINT64_C(1));
+        if (request->append != NULL && n > 0 && n < request->n)
+            sim_count(SIM_COUNT_APPENDS_TORN);
         /* A snapshot is there or not. */
         if (request->append != NULL || n == request->n)
             request_store(disk, request, n);
@@ -189,6 +213,9 @@ void sim_disk_crash(struct sim_disk *disk)
         disk->vote = 0;
     while (disk->n_requests > 0) {
         struct sim_disk_request request = request_take(disk);
+        if (request.append != NULL && reached == 0)
+            sim_count(SIM_COUNT_ENTRIES_LOST);
+        reached -= reached > 0;
         request_answer(disk, &request, RAFT_CANCELED);
     }
 }

@@ -47,7 +47,7 @@ struct sim_disk {
     /* What it does, for the story to change: */
     uint64_t latency_ms_max;
     bool stalled;      /* Completes nothing */
-    bool full;         /* Appends fail */
+    bool full;         /* Appends and snapshots fail */
     bool forgets_vote; /* A defect, to see it found: the vote does not outlive a crash */
 
     raft_term term;
@@ -68,6 +68,8 @@ struct sim_disk {
 /* `now_ms` and `random` are borrowed. */
 void sim_disk_open(struct sim_disk *disk, const uint64_t *now_ms, struct random *random);
 void sim_disk_close(struct sim_disk *disk);
+/* It is exchanged for an empty one. Nothing waits. */
+void sim_disk_replace(struct sim_disk *disk);
 
 /* Fills in the storing half; io->impl becomes the disk. */
 void sim_disk_io(struct sim_disk *disk, struct raft_io *io);

@@ -1,4 +1,4 @@
-/* tells stories: sim [--seeds N] [--first SEED] [--jobs N] [--duration MS] [--trace] */
+/* Tells stories on all cores, each in a process of its own, and says which breached something. */
 #include "sim/sim_world.h"
 
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,16 +16,36 @@
 
 struct options {
     uint64_t first, seeds, jobs, duration_ms;
+    enum sim_defect defect;
+    bool covers; /* Each kind of event is to happen */
     bool trace;
 };
+
+static const char *const defects[] = {[SIM_DEFECT_NONE] = "none",
+                                      [SIM_DEFECT_READ_WITHOUT_QUORUM] = "read",
+                                      [SIM_DEFECT_ANSWER_BEFORE_COMMIT] = "answer",
+                                      [SIM_DEFECT_VOTE_NOT_STORED] = "vote"};
+
+static bool defect_read(const char *name, enum sim_defect *ret_defect)
+{
+    for (size_t i = 0; i < sizeof defects / sizeof *defects; i++) {
+        if (strcmp(defects[i], name) == 0) {
+            *ret_defect = (enum sim_defect)i;
+            return true;
+        }
+    }
+    return false;
+}
 
 static int usage(void)
 {
     fputs(
-        "usage: sim [--seeds N] [--first SEED] [--jobs N] [--duration MS] [--trace]\n"
+        "usage: sim [--seeds N] [--first SEED] [--jobs N] [--duration MS]\n"
+        "           [--covers] [--defect NAME] [--trace]\n"
         "\n"
         "Tells N stories of a cluster in simulated time, one for each seed from SEED on (1), and\n"
         "says which breach what must hold. --duration: simulated time in which things break.\n"
+        "--covers: each kind of event has to happen. --defect: what is broken on purpose.\n"
         "--trace prints each event, and logs of the nodes to standard error; for one seed:\n"
         "  sim --first 17 --seeds 1 --trace\n",
         stderr);
@@ -45,7 +66,8 @@ static bool options_read(int n, char **texts, struct options *ret_options)
     static const struct option known[] = {
         {"seeds", required_argument, NULL, 's'},    {"first", required_argument, NULL, 'f'},
         {"jobs", required_argument, NULL, 'j'},     {"trace", no_argument, NULL, 't'},
-        {"duration", required_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+        {"duration", required_argument, NULL, 'd'}, {"defect", required_argument, NULL, 'x'},
+        {"covers", no_argument, NULL, 'c'},         {NULL, 0, NULL, 0}};
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     bool ok = true;
     int option;
@@ -63,6 +85,10 @@ static bool options_read(int n, char **texts, struct options *ret_options)
             ok = number(optarg, &ret_options->jobs);
         else if (option == 'd')
             ok = number(optarg, &ret_options->duration_ms);
+        else if (option == 'x')
+            ok = defect_read(optarg, &ret_options->defect);
+        else if (option == 'c')
+            ret_options->covers = true;
         else if (option == 't')
             ret_options->trace = true;
         else
@@ -75,7 +101,8 @@ static bool options_read(int n, char **texts, struct options *ret_options)
 }
 
 struct sum {
-    uint64_t stories, failed, events, committed, writes, reads, elections, crashes, cold_keys;
+    uint64_t stories, failed, events;
+    uint64_t counts[SIM_COUNTS_N];
 };
 
 /* Every jobs-th seed from the job's number on. */
@@ -86,21 +113,20 @@ static struct sum stories_tell(const struct options *options, uint64_t job)
     for (uint64_t i = job; i < options->seeds; i += options->jobs) {
         struct sim_story story = {.seed = options->first + i,
                                   .duration_ms = options->duration_ms,
+                                  .defect = options->defect,
                                   .trace = options->trace};
         struct sim_result result;
         sum.stories++;
         if (!sim_story_run(&story, &result)) {
             sum.failed++;
-            printf("seed %" PRIu64 " failed %s\n", story.seed, result.failure);
+            printf("seed %" PRIu64 " failed %s\n  again, event by event: tests/sim/run 1 %" PRIu64
+                   " --duration %" PRIu64 " --trace\n",
+                   story.seed, result.failure, story.seed, story.duration_ms);
             fflush(stdout);
         }
         sum.events += result.events;
-        sum.committed += result.committed;
-        sum.writes += result.writes;
-        sum.reads += result.reads;
-        sum.elections += result.elections;
-        sum.crashes += result.crashes;
-        sum.cold_keys += result.cold_keys;
+        for (size_t k = 0; k < SIM_COUNTS_N; k++)
+            sum.counts[k] += result.counts[k];
     }
     return sum;
 }
@@ -109,6 +135,7 @@ int main(int n, char **texts)
 {
     struct options options;
     struct sum all = {0};
+    size_t never = 0;
     int sums[2];
 
     if (!options_read(n, texts, &options))
@@ -135,19 +162,20 @@ int main(int n, char **texts)
         all.stories += sum.stories;
         all.failed += sum.failed;
         all.events += sum.events;
-        all.committed += sum.committed;
-        all.writes += sum.writes;
-        all.reads += sum.reads;
-        all.elections += sum.elections;
-        all.crashes += sum.crashes;
-        all.cold_keys += sum.cold_keys;
+        for (size_t k = 0; k < SIM_COUNTS_N; k++)
+            all.counts[k] += sum.counts[k];
     }
     while (wait(NULL) > 0)
         ;
-    printf("%" PRIu64 " stories: %" PRIu64 " events, %" PRIu64 " entries committed, %" PRIu64
-           " writes, %" PRIu64 " reads, %" PRIu64 " elections, %" PRIu64 " crashes, %" PRIu64
-           " cold values; %" PRIu64 " failed\n",
-           all.stories, all.events, all.committed, all.writes, all.reads, all.elections,
-           all.crashes, all.cold_keys, all.failed);
+    printf("%" PRIu64 " stories, %" PRIu64 " events\n", all.stories, all.events);
+    for (size_t k = 0; k < SIM_COUNTS_N; k++) {
+        printf("%12" PRIu64 " %s\n", all.counts[k], sim_count_names[k]);
+        never += all.counts[k] == 0;
+    }
+    printf("%" PRIu64 " failed\n", all.failed);
+    if (options.covers && never > 0) {
+        printf("%zu kinds of events never happened\n", never);
+        return 1;
+    }
     return all.failed == 0 && all.stories == options.seeds ? 0 : 1;
 }

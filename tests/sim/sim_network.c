@@ -2,6 +2,7 @@
 #include "sim/sim_network.h"
 
 #include "raft/driver.h"
+#include "sim/sim_counts.h"
 
 #include <assert.h>
 #include <string.h>
@@ -126,15 +127,19 @@ static int send_message(struct raft_io *io, struct raft_io_send *request,
     request->cb = done;
     assert(endpoint->n_answers < SIM_ANSWERS_MAX);
     endpoint->answers[endpoint->n_answers++] = request;
-    /* Whoever is at that address gets it. */
-    for (size_t to = 0; to < network->n; to++) {
+    /* Whoever is at that address gets it. A process that is about to be gone says nothing more. */
+    for (size_t to = 0; to < network->n && endpoint->up; to++) {
         if (strcmp(network->endpoints[to]->address, message->server_address) != 0)
             continue;
-        if (happens(network->random, network->loss_permille))
+        if (happens(network->random, network->loss_permille)) {
+            sim_count(SIM_COUNT_MESSAGES_LOST);
             continue;
+        }
         message_send(network, endpoint, to, message);
-        if (happens(network->random, network->duplicate_permille))
+        if (happens(network->random, network->duplicate_permille)) {
+            sim_count(SIM_COUNT_MESSAGES_DOUBLED);
             message_send(network, endpoint, to, message);
+        }
     }
     return 0;
 }
@@ -185,11 +190,17 @@ static void message_deliver(struct sim_network *network, struct sim_message *mes
     struct sim_endpoint *from = network->endpoints[message->from];
     struct sim_endpoint *to = network->endpoints[message->to];
 
+    if (network->cut[message->from][message->to])
+        sim_count(SIM_COUNT_MESSAGES_CUT);
     if (!to->up || network->cut[message->from][message->to] ||
         (to->admit != NULL && !to->admit(to->context, &message->preamble))) {
         driver_message_free(&message->message);
         return;
     }
+    if (message->serial < network->delivered[message->from][message->to])
+        sim_count(SIM_COUNT_MESSAGES_OVERTAKEN);
+    else
+        network->delivered[message->from][message->to] = message->serial;
     if (network->observe != NULL)
         network->observe(network->context, message);
     message->message.server_id = from->id;

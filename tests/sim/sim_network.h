@@ -31,6 +31,8 @@ struct sim_endpoint {
     /* NULL: messages carry no preamble, and all are admitted. */
     void (*introduce)(void *context, raft_id destination, struct preamble *preamble);
     bool (*admit)(void *context, const struct preamble *preamble);
+    /* A connection for a state transfer was admitted. */
+    void (*serve_state)(void *context, const struct preamble *preamble, int fd);
     /* Takes the message. */
     void (*receive)(void *context, struct raft_message *message);
     void *context;
@@ -60,6 +62,7 @@ struct sim_network {
     void (*observe)(void *context, const struct sim_message *message);
     void *context;
     uint64_t serial;
+    uint64_t delivered[SIM_ENDPOINTS_MAX][SIM_ENDPOINTS_MAX]; /* Highest serial, from and to */
     struct sim_message messages[SIM_MESSAGES_MAX];
     size_t n_messages;
 };

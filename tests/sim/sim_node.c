@@ -2,20 +2,30 @@
 #include "sim/sim_node.h"
 
 #include "engine.h"
+#include "lib/faults/libc_faults.h"
 #include "mover.h"
 #include "raft/identity.h"
+#include "sim/sim_client.h"
+#include "sim/sim_counts.h"
+#include "sim/sim_fiber.h"
+#include "sim/sim_stream.h"
 #include "sim/sim_world.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ELECTION_MS       300
 #define HEARTBEAT_MS      50
 #define MOVER_PAUSE_MS    40
 #define MOVER_STEPS_MAX   8 /* In one go */
 #define FLUSH_INTERVAL_MS 200
+#define LOG_CACHE_BYTES   (192u << 10)
+#define TRANSFER_BYTES    (4u << 20) /* A second */
+#define COMMIT_PAUSE_MS   20         /* Before a received state is made the live one */
 
 struct sim_node *sim_node_current;
 
@@ -56,7 +66,7 @@ static void on_tiers_failed(void *context, int error, const char *detail)
 {
     const struct sim_node *node = context;
 
-    if (!node->crashing)
+    if (!node->crashing && !sim_node_disk_is_full(node))
         sim_fail("the tiers of %s stopped: %s (%d)", node->name, detail, error);
 }
 
@@ -67,16 +77,96 @@ static void on_failed(void *context, const char *reason)
     if (node->crashing)
         return;
     sim_event("node stopped by itself", node->place, 0, 0);
-    if (!node->disk.full)
+    if (!sim_node_disk_is_full(node))
         sim_fail("%s stopped: %s", node->name, reason);
     node->failed = true;
 }
+
+static void fetch_broke_off(struct sim_node *node)
+{
+    if (node->fetches)
+        sim_count(SIM_COUNT_TRANSFERS_BROKEN);
+    node->fetches = false;
+}
+
+static int state_begin(void *context, struct replica_state_paths *ret_paths, char *error_text,
+                       size_t error_text_size)
+{
+    struct sim_node *node = context;
+    struct datadir_next next;
+
+    sim_count(SIM_COUNT_TRANSFERS_BEGUN);
+    fetch_broke_off(node); /* The one before */
+    node->fetches = true;
+    if (datadir_next(&node->datadir, &next, error_text, error_text_size) != 0)
+        return -1;
+    snprintf(ret_paths->warm, sizeof ret_paths->warm, "%s", next.warm_path);
+    snprintf(ret_paths->cold, sizeof ret_paths->cold, "%s", next.cold_path);
+    snprintf(ret_paths->manifest, sizeof ret_paths->manifest, "%s", next.manifest_path);
+    datadir_next_free(&next);
+    return 0;
+}
+
+static int state_commit(void *context, char *error_text, size_t error_text_size)
+{
+    struct sim_node *node = context;
+
+    sim_fiber_wait(random_below(&node->random, COMMIT_PAUSE_MS));
+    if (node->crashing)
+        return -1;
+    node->fetches = false;
+    return datadir_next_commit(&node->datadir, error_text, error_text_size);
+}
+
+static void state_received(void *context)
+{
+    ((struct sim_node *)context)->reopens = true;
+}
+
+/* ---- Files ---- */
+
+/* And not the descriptor of an inbox, or where the trace goes. */
+static bool is_file(int fd)
+{
+    struct stat status;
+
+    return fd > STDERR_FILENO && fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+/* What the code of a node is about to do to a file. A process that is gone does nothing more; one
+ * that is about to go may write the first half. */
+static bool file_operation(void *context, const struct libc_op *op, ssize_t *result)
+{
+    struct sim_node *node = sim_node_current;
+
+    (void)context;
+    if (node == NULL || (op->kind == LIBC_WRITE && !is_file(op->fd)))
+        return false;
+    if (node->running && !node->crashing && op->kind == LIBC_WRITE && node->crash_at_write > 0 &&
+        --node->crash_at_write == 0) {
+        sim_count(SIM_COUNT_CRASHES_IN_A_WRITE);
+        node->crashing = true;
+        node->endpoint.up = false;
+    }
+    if (node->crashing) {
+        *result = -EIO;
+        return true;
+    }
+    if (node->tiers_disk_full && op->kind == LIBC_WRITE) {
+        sim_count(SIM_COUNT_TIERS_NO_SPACE);
+        *result = -ENOSPC;
+        return true;
+    }
+    return op->kind == LIBC_SYNC && (*result = 0) == 0; /* The machine lives on */
+}
+
+static const struct libc_faults files = {.before = file_operation};
 
 static void poll_io(void *context, bool wait)
 {
     struct sim_node *node = context;
 
-    if (node->io_closed != NULL) {
+    if (node->io_closed != NULL && node->transport_closed) {
         raft_io_close_cb closed = node->io_closed;
         node->io_closed = NULL;
         closed(node->io);
@@ -85,8 +175,10 @@ static void poll_io(void *context, bool wait)
     if (node->io == NULL)
         return;
     sim_disk_complete(&node->disk, wait);
-    if (node->endpoint.up)
-        sim_network_deliver(&node->world->network, node->place);
+    if (!node->endpoint.up)
+        return;
+    sim_network_deliver(&node->world->network, node->place);
+    sim_streams_accept(node);
 }
 
 static void receive(void *context, struct raft_message *message)
@@ -99,22 +191,56 @@ static void receive(void *context, struct raft_message *message)
 
 /* ---- Life ---- */
 
+bool sim_node_disk_is_full(const struct sim_node *node)
+{
+    return node->disk.full || node->tiers_disk_full;
+}
+
+static void node_name(struct sim_node *node)
+{
+    if (node->disks == 0)
+        snprintf(node->name, sizeof node->name, "node%zu", node->place + 1);
+    else
+        snprintf(node->name, sizeof node->name, "node%zu.%u", node->place + 1, node->disks);
+}
+
+void sim_node_move(struct sim_node *node)
+{
+    unsigned port = 8080 + 2 * node->addresses;
+
+    assert(!node->running);
+    node->addresses++;
+    snprintf(node->http_address, sizeof node->http_address, "host%zu:%u", node->place + 1, port);
+    snprintf(node->endpoint.address, sizeof node->endpoint.address, "host%zu:%u", node->place + 1,
+             port + 1);
+}
+
+void sim_node_replace_disk(struct sim_node *node, bool rename)
+{
+    assert(!node->running);
+    sim_disk_replace(&node->disk);
+    node->disks++;
+    if (rename)
+        node_name(node);
+    snprintf(node->folder, sizeof node->folder, "%.*s/%zu.%u", TEMP_FOLDER_PATH_BYTES,
+             node->world->folder, node->place + 1, node->disks);
+}
+
 void sim_node_init(struct sim_node *node, struct sim_world *world, size_t place)
 {
     node->world = world;
     node->place = place;
     random_init(&node->random, random_next(&world->random));
-    snprintf(node->name, sizeof node->name, "node%zu", place + 1);
-    snprintf(node->http_address, sizeof node->http_address, "host%zu:8080", place + 1);
-    snprintf(node->endpoint.address, sizeof node->endpoint.address, "host%zu:8081", place + 1);
+    node_name(node);
+    sim_node_move(node);
     snprintf(node->folder, sizeof node->folder, "%.*s/%zu", TEMP_FOLDER_PATH_BYTES, world->folder,
              place + 1);
-    mkdir(node->folder, 0700);
     node->loop = (struct sim_loop){.now_ms = now_ms, .poll = poll_io, .context = node};
     node->endpoint.receive = receive;
     node->mover_pause_ms_max = MOVER_PAUSE_MS;
     sim_disk_open(&node->disk, &world->now_ms, &node->random);
     sim_network_join(&world->network, &node->endpoint);
+    libc_faults_set(&files);
 }
 
 void sim_node_free(struct sim_node *node)
@@ -124,20 +250,17 @@ void sim_node_free(struct sim_node *node)
     sim_disk_close(&node->disk);
 }
 
-static void tiers_start(struct sim_node *node)
+static int tiers_start(struct sim_node *node, char *error, size_t error_size)
 {
     struct tiers_options options;
-    char warm[TEMP_FOLDER_PATH_BYTES + 32], cold[TEMP_FOLDER_PATH_BYTES + 32], error[512] = "";
 
-    snprintf(warm, sizeof warm, "%s/warm", node->folder);
-    snprintf(cold, sizeof cold, "%s/cold", node->folder);
     tiers_options_init(&options);
-    options.warm_dir = warm;
-    options.cold_dir = cold;
+    options.warm_dir = node->datadir.warm_path;
+    options.cold_dir = node->datadir.cold_path;
     options.hot_bytes = 1 << 20;
     options.warm_bytes = 1 << 20;
     options.warm_map_bytes = 64 << 20;
-    options.cold_segment_bytes = 256 << 10;
+    options.cold_segment_bytes = 64 << 10;
     options.flush_interval_ms = FLUSH_INTERVAL_MS;
     options.curve_off = true;
     options.context = node;
@@ -145,25 +268,13 @@ static void tiers_start(struct sim_node *node)
     options.on_ready = on_ready;
     options.on_failed = on_tiers_failed;
     options.now_ms = now_ms;
-    if (engine_open(&options, false, &node->tiers, error, sizeof error) != 0)
-        sim_fail("the tiers of %s do not open: %s", node->name, error);
+    return engine_open(&options, false, &node->tiers, error, error_size);
 }
 
-void sim_node_start(struct sim_node *node, bool bootstrap)
+static int replica_open(struct sim_node *node, bool bootstrap, char *error, size_t error_size)
 {
-    struct sim_node *before = enter(node);
-    char raft[TEMP_FOLDER_PATH_BYTES + 32], identity[TEMP_FOLDER_PATH_BYTES + 32];
-    char error[512] = "";
-
-    assert(!node->running);
-    node->crashing = node->failed = false;
-    node->lives++;
-    tiers_start(node);
-    snprintf(raft, sizeof raft, "%s/raft", node->folder);
-    snprintf(identity, sizeof identity, "%s/node", node->folder);
-    mkdir(raft, 0700);
-    struct replica_options options = {.directory = raft,
-                                      .identity_path = identity,
+    struct replica_options options = {.directory = node->datadir.raft_path,
+                                      .identity_path = node->datadir.identity_path,
                                       .name = node->name,
                                       .raft_address = node->endpoint.address,
                                       .raft_listen = node->endpoint.address,
@@ -176,17 +287,77 @@ void sim_node_start(struct sim_node *node, bool bootstrap)
                                       .operations_bytes_max = 16 << 20,
                                       .entry_bytes_max = 64 << 10,
                                       .entries_in_flight_max = 8,
-                                      .log_cache_bytes = 1 << 20,
+                                      .log_cache_bytes = LOG_CACHE_BYTES,
+                                      .transfer_bytes_per_second_max = TRANSFER_BYTES,
                                       .tiers = node->tiers,
+                                      .manifest_path = node->datadir.manifest_path,
+                                      .state_begin = state_begin,
+                                      .state_commit = state_commit,
+                                      .state_received = state_received,
                                       .on_failed = on_failed,
                                       .context = node};
+
     sim_loop_offer(&node->loop);
-    if (replica_start(&options, &node->replica, error, sizeof error) != 0)
+    return replica_start(&options, &node->replica, error, error_size);
+}
+
+/* False: a full disk did not let it. */
+static bool node_open(struct sim_node *node, bool bootstrap)
+{
+    char error[600] = "";
+    int rv = datadir_open(node->folder, "", &node->datadir, error, sizeof error);
+
+    if (rv == 0) {
+        rv = tiers_start(node, error, sizeof error);
+        if (rv == 0) {
+            rv = replica_open(node, bootstrap, error, sizeof error);
+            if (rv == 0)
+                return true;
+            node->replica = NULL;
+            node->io = NULL;
+            tiers_close(node->tiers);
+        }
+        node->tiers = NULL;
+        datadir_close(&node->datadir);
+    }
+    if (!sim_node_disk_is_full(node))
         sim_fail("%s does not start: %s", node->name, error);
-    node->running = true;
-    node->mover_due_ms = node->world->now_ms;
+    return false;
+}
+
+void sim_node_start(struct sim_node *node, bool bootstrap)
+{
+    struct sim_node *before = enter(node);
+
+    assert(!node->running);
+    node->crashing = node->failed = node->reopens = false;
+    node->joins = node->joins || !node->founded;
+    node->founded = true;
+    node->lives++;
     sim_event("start", node->place, node->lives, node->disk.last);
+    if (node_open(node, bootstrap)) {
+        node->running = true;
+        node->mover_due_ms = node->world->now_ms;
+        sim_checks_started(node->world->checks, node);
+    }
     sim_node_current = before;
+}
+
+static void node_close(struct sim_node *node)
+{
+    fetch_broke_off(node);
+    replica_stop(node->replica);
+    node->replica = NULL;
+    node->io = NULL;
+    if (node->crashing)
+        atomic_store(&node->tiers->stopped, TIERS_STOPPED); /* So that closing flushes nothing */
+    tiers_close(node->tiers);
+    node->tiers = NULL;
+    datadir_close(&node->datadir);
+    node->running = false;
+    node->woken = false;
+    node->paused_until_ms = 0;
+    node->crash_at_write = 0;
 }
 
 void sim_node_crash(struct sim_node *node)
@@ -195,15 +366,21 @@ void sim_node_crash(struct sim_node *node)
 
     assert(node->running);
     sim_event("crash", node->place, node->disk.last, node->disk.n_requests);
+    sim_count(SIM_COUNT_CRASHES);
     node->crashing = true;
-    replica_stop(node->replica);
-    node->replica = NULL;
-    node->io = NULL;
-    atomic_store(&node->tiers->stopped, TIERS_STOPPED); /* So that closing flushes nothing */
-    tiers_close(node->tiers);
-    node->tiers = NULL;
-    node->running = false;
-    node->woken = false;
+    sim_clients_lose(node->world->clients, node);
+    node_close(node);
+    sim_node_current = before;
+}
+
+void sim_node_stop(struct sim_node *node)
+{
+    struct sim_node *before = enter(node);
+
+    assert(node->running);
+    sim_event("stop", node->place, node->disk.last, node->disk.n_requests);
+    sim_count(SIM_COUNT_STOPS);
+    node_close(node);
     sim_node_current = before;
 }
 
@@ -211,9 +388,12 @@ void sim_node_crash(struct sim_node *node)
 
 uint64_t sim_node_due_ms(const struct sim_node *node)
 {
-    uint64_t at[] = {sim_loop_due_ms(&node->loop), sim_disk_due_ms(&node->disk),
-                     sim_network_due_ms(&node->world->network, node->place), node->mover_due_ms,
-                     node->woken ? node->world->now_ms : SIM_NEVER};
+    uint64_t at[] = {sim_loop_due_ms(&node->loop),
+                     sim_disk_due_ms(&node->disk),
+                     sim_network_due_ms(&node->world->network, node->place),
+                     node->mover_due_ms,
+                     sim_fibers_due_ms(node),
+                     node->woken || sim_streams_wait(node) ? node->world->now_ms : SIM_NEVER};
     uint64_t due_ms = SIM_NEVER;
 
     if (!node->running)
@@ -233,13 +413,21 @@ void sim_node_turn(struct sim_node *node)
 
     node->woken = false;
     sim_loop_turn(&node->loop);
-    if (node->mover_due_ms <= now && !node->failed) {
+    sim_fibers_run(node);
+    if (node->mover_due_ms <= now && !node->failed && !node->crashing) {
         unsigned steps = 1 + (unsigned)random_below(&node->random, MOVER_STEPS_MAX);
         while (steps > 0 && mover_step(node->tiers->mover))
             steps--;
         node->mover_due_ms = now + 1 + random_below(&node->random, node->mover_pause_ms_max);
     }
     sim_node_current = before;
+    if (node->crashing) { /* Since it was in the middle of a write */
+        sim_node_crash(node);
+    } else if (node->reopens) {
+        sim_count(SIM_COUNT_TRANSFERS_DONE);
+        sim_node_stop(node);
+        sim_node_start(node, false);
+    }
 }
 
 int sim_node_submit(struct sim_node *node, struct replica_operation *operation)

@@ -1,5 +1,7 @@
 /* What code asks of the system, answered by the simulation while a node's code runs: clocks, random
  * numbers, free space, threads. Else the system answers. */
+#include "raft/replica_private.h"
+#include "sim/sim_fiber.h"
 #include "sim/sim_node.h"
 #include "sim/sim_world.h"
 
@@ -57,15 +59,27 @@ int statvfs(const char *restrict path, struct statvfs *restrict ret_status)
     return 0;
 }
 
-/* ---- The thread of the raft loop: its turns are the simulation's ---- */
+/* ---- Threads: the turns of the raft loop are the simulation's, others are fibers ---- */
 
-int pthread_create(pthread_t *restrict ret_thread, const pthread_attr_t *restrict attributes,
-                   void *(*run)(void *), void *restrict argument)
+int create(pthread_t *ret_thread, const pthread_attr_t *attributes, void *(*run)(void *),
+           void *argument) __asm__("__wrap_pthread_create");
+int join(pthread_t thread, void **ret_value) __asm__("__wrap_pthread_join");
+int cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex) __asm__("__wrap_pthread_cond_wait");
+int sleep_for(const struct timespec *time,
+              struct timespec *ret_remaining) __asm__("__wrap_nanosleep");
+
+int create(pthread_t *ret_thread, const pthread_attr_t *attributes, void *(*run)(void *),
+           void *argument)
 {
     struct sim_node *node = sim_node_current;
 
     (void)attributes;
-    assert(node != NULL && node->thread == NULL);
+    assert(node != NULL);
+    if (run != replica_loop_run) {
+        *ret_thread = sim_fiber_start(node, run, argument);
+        return 0;
+    }
+    assert(node->thread == NULL);
     node->thread = run;
     node->thread_argument = argument;
     *ret_thread = (pthread_t)(node->place + 1);
@@ -73,16 +87,36 @@ int pthread_create(pthread_t *restrict ret_thread, const pthread_attr_t *restric
 }
 
 /* Whoever waits for its end lets it run to its end. */
-int pthread_join(pthread_t thread, void **ret_value)
+int join(pthread_t thread, void **ret_value)
 {
     struct sim_node *node = sim_node_current;
     void *(*run)(void *) = node->thread;
 
-    (void)thread;
     (void)ret_value;
+    if (thread > SIM_ENDPOINTS_MAX) {
+        sim_fiber_join(thread);
+        return 0;
+    }
     assert(run != NULL);
     node->thread = NULL;
     run(node->thread_argument);
+    return 0;
+}
+
+/* Wakes up now and then, as it may. */
+int cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    (void)cond;
+    pthread_mutex_unlock(mutex);
+    sim_fiber_wait(1);
+    pthread_mutex_lock(mutex);
+    return 0;
+}
+
+int sleep_for(const struct timespec *time, struct timespec *ret_remaining)
+{
+    (void)ret_remaining;
+    sim_fiber_wait(1 + (uint64_t)time->tv_sec * 1000 + (uint64_t)time->tv_nsec / 1000000);
     return 0;
 }
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define DURATION_MS 10000
-#define SEEDS_MAX   100 /* In which a defect has to be found */
+#define SEEDS_MAX   1000 /* In which a defect has to be found */
 
 static void the_same_seed_is_the_same_story(void **unused)
 {
@@ -24,7 +24,7 @@ static void the_same_seed_is_the_same_story(void **unused)
         struct sim_result first = {0}, second = {0};
         if (!sim_story_run(&story, &first) || !sim_story_run(&story, &second))
             fail_msg("seed %llu: %s", (unsigned long long)story.seed, first.failure);
-        assert_true(first.events > 1000 && first.committed > 10);
+        assert_true(first.events > 1000 && first.counts[SIM_COUNT_COMMITTED] > 10);
         assert_true(first.events == second.events);
         assert_true(first.hash == second.hash);
     }
@@ -69,9 +69,16 @@ static void an_answer_before_the_commit_is_found(void **unused)
     is_found(SIM_DEFECT_ANSWER_BEFORE_COMMIT, "not linearizable");
 }
 
+static void a_vote_that_is_not_stored_is_found(void **unused)
+{
+    (void)unused;
+    is_found(SIM_DEFECT_VOTE_NOT_STORED, "lead in term");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_vote_that_is_not_stored_is_found),
         cmocka_unit_test(the_same_seed_is_the_same_story),
         cmocka_unit_test(another_seed_is_another_story),
         cmocka_unit_test(a_read_without_a_quorum_is_found),

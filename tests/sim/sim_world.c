@@ -3,6 +3,7 @@
 
 #include "log.h"
 #include "sim/sim_client.h"
+#include "sim/sim_members.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -17,7 +18,9 @@
 
 #define BEGIN_MS        1000
 #define NODES_LEAST     3
-#define JOIN_MS_MAX     60000
+#define NODES_MOST      5
+#define NODES_OUTSIDE   2
+#define FORM_MS_MAX     60000
 #define END_MS_MAX      120000
 #define DISTURB_MS_MAX  700
 #define RESTLESS_MS_MAX 120
@@ -39,6 +42,17 @@ void sim_event(const char *what, uint64_t a, uint64_t b, uint64_t c)
                a, b, c);
     if (result->events > EVENTS_MAX)
         sim_fail("the story does not end");
+}
+
+const char *const sim_count_names[SIM_COUNTS_N] = {
+#define X(name, text) [SIM_COUNT_##name] = text,
+    SIM_COUNTS(X)
+#undef X
+};
+
+void sim_count(enum sim_count count)
+{
+    sim_world->result->counts[count]++;
 }
 
 void sim_fail(const char *format, ...)
@@ -75,8 +89,10 @@ static void world_advance(struct sim_world *world)
 {
     uint64_t due_ms = world->disturb_due_ms;
     uint64_t clients_ms = sim_clients_due_ms(world->clients);
+    uint64_t members_ms = sim_members_due_ms(world->members);
 
     due_ms = clients_ms < due_ms ? clients_ms : due_ms;
+    due_ms = members_ms < due_ms ? members_ms : due_ms;
     for (size_t i = 0; i < world->n; i++) {
         uint64_t node_ms = sim_node_due_ms(world->nodes[i]);
         due_ms = node_ms < due_ms ? node_ms : due_ms;
@@ -95,6 +111,7 @@ static void world_step(struct sim_world *world)
     }
     sim_disturb_bounce(world);
     sim_clients_turn(world->clients);
+    sim_members_turn(world->members);
     for (size_t i = 0; i < world->n; i++)
         if (sim_node_due_ms(world->nodes[i]) <= world->now_ms)
             sim_node_turn(world->nodes[i]);
@@ -103,69 +120,45 @@ static void world_step(struct sim_world *world)
 
 struct sim_node *sim_world_leader(const struct sim_world *world)
 {
-    for (size_t i = 0; i < world->n; i++)
-        if (sim_node_is_leader(world->nodes[i]))
-            return world->nodes[i];
+    /* Of several that believe they are, now this one and now that. */
+    for (size_t i = 0; i < world->n; i++) {
+        struct sim_node *node = world->nodes[(world->now_ms + i) % world->n];
+        if (sim_node_is_leader(node))
+            return node;
+    }
     return NULL;
 }
 
 /* ---- The story ---- */
 
-static bool is_voter_everywhere(const struct sim_world *world, size_t n)
+/* The leader's configuration is those nodes that are to be members. */
+static bool are_voters(const struct sim_world *world)
 {
     struct replica_view view;
     const struct sim_node *leader = sim_world_leader(world);
-    size_t voters = 0;
+    size_t founded = 0, voters = 0;
 
     if (leader == NULL)
         return false;
     replica_view(leader->replica, &view);
     for (size_t i = 0; i < view.n_members; i++)
         voters += view.members[i].role == REPLICA_MEMBER_VOTER;
-    return voters == n;
-}
-
-static void node_join(struct sim_world *world, struct sim_node *node, struct inbox *reply)
-{
-    struct replica_change change = {.join = {.version = "sim"}};
-    struct replica_operation *operation;
-    struct sim_node *leader = sim_world_leader(world);
-
-    snprintf(change.join.name, sizeof change.join.name, "%s", node->name);
-    snprintf(change.join.http_address, sizeof change.join.http_address, "%s", node->http_address);
-    snprintf(change.join.raft_address, sizeof change.join.raft_address, "%s",
-             node->endpoint.address);
-    change.join.incarnation = replica_incarnation(node->replica);
-    operation = replica_change_new(REPLICA_JOIN, &change);
-    assert(operation != NULL && leader != NULL);
-    operation->reply = reply;
-    if (sim_node_submit(leader, operation) != 0)
-        sim_fail("%s cannot join", node->name);
-    for (uint64_t end_ms = world->now_ms + JOIN_MS_MAX;
-         inbox_take(reply) == NULL && world->now_ms < end_ms;)
-        world_step(world);
-    if (operation->status != 0)
-        sim_fail("%s did not join: %s: %s", node->name, replica_strerror(operation->status),
-                 change.detail);
-    replica_operation_free(operation);
+    for (size_t i = 0; i < world->n; i++)
+        founded += world->nodes[i]->founded;
+    return founded == voters && view.n_members == voters;
 }
 
 /* A cluster forms, as one does: one node begins, the others join. */
-static void cluster_form(struct sim_world *world)
+static void cluster_form(struct sim_world *world, size_t n)
 {
-    struct inbox *reply = inbox_new(1);
-
-    assert(reply != NULL);
     sim_node_start(world->nodes[0], true);
-    while (sim_world_leader(world) == NULL && world->now_ms < JOIN_MS_MAX)
-        world_step(world);
-    for (size_t i = 1; i < world->n; i++) {
+    for (size_t i = 1; i < n; i++)
         sim_node_start(world->nodes[i], false);
-        node_join(world, world->nodes[i], reply);
+    while (!sim_members_idle(world->members) || !are_voters(world)) {
+        if (world->now_ms > FORM_MS_MAX)
+            sim_fail("no cluster of %zu has formed", n);
+        world_step(world);
     }
-    inbox_free(reply);
-    if (!is_voter_everywhere(world, world->n))
-        sim_fail("no cluster of %zu has formed", world->n);
 }
 
 static bool agree(const struct sim_world *world)
@@ -173,11 +166,15 @@ static bool agree(const struct sim_world *world)
     struct tiers_position position;
 
     for (size_t i = 0; i < world->n; i++) {
+        if (!world->nodes[i]->founded)
+            continue;
+        if (!world->nodes[i]->running)
+            return false;
         tiers_position_applied(world->nodes[i]->tiers, &position);
         if (position.index != sim_checks_committed(world->checks))
             return false;
     }
-    return sim_world_leader(world) != NULL;
+    return are_voters(world);
 }
 
 /* Nothing breaks any more: the cluster has to recover by itself, and soon. */
@@ -187,8 +184,15 @@ static void recover(struct sim_world *world)
 
     world->disturb_due_ms = SIM_NEVER;
     sim_disturb_heal(world);
+    sim_members_change(world->members, false);
     for (end_ms = world->now_ms + world->story->duration_ms / 4; world->now_ms < end_ms;)
         world_step(world);
+    for (end_ms = world->now_ms + END_MS_MAX; !sim_members_idle(world->members);) {
+        if (world->now_ms >= end_ms)
+            sim_fail("the members are not those that were asked for, although nothing is broken "
+                     "any more");
+        world_step(world);
+    }
     sim_clients_rest(world->clients);
     for (end_ms = world->now_ms + END_MS_MAX; world->now_ms < end_ms;) {
         world_step(world);
@@ -198,9 +202,12 @@ static void recover(struct sim_world *world)
     sim_fail("the nodes do not agree, although nothing is broken any more");
 }
 
+/* *ret_n of the nodes are to form the cluster. */
 static void world_open(struct sim_world *world, const struct sim_story *story,
-                       struct sim_result *result)
+                       struct sim_result *result, size_t *ret_n)
 {
+    size_t n;
+
     world->story = story;
     world->result = result;
     world->now_ms = BEGIN_MS;
@@ -210,10 +217,13 @@ static void world_open(struct sim_world *world, const struct sim_story *story,
     sim_network_open(&world->network, &world->now_ms, &world->random);
     world->network.observe = message_observed;
     world->network.context = world;
-    world->disturb_ms_max = random_below(&world->random, 3) == 0 ? RESTLESS_MS_MAX : DISTURB_MS_MAX;
+    world->mood = (enum sim_mood)random_below(&world->random, SIM_MOODS);
+    world->disturb_ms_max = world->mood == SIM_MOOD_CALM ? DISTURB_MS_MAX : RESTLESS_MS_MAX;
     world->checks = sim_checks_new(world);
-    world->n = random_below(&world->random, 3) == 0 ? SIM_NODES_MAX : NODES_LEAST;
+    *ret_n = n = random_below(&world->random, 3) == 0 ? NODES_MOST : NODES_LEAST;
+    world->n = NODES_OUTSIDE + n;
     world->clients = sim_clients_new(world);
+    world->members = sim_members_new(world);
     for (size_t i = 0; i < world->n; i++) {
         world->nodes[i] = calloc(1, sizeof *world->nodes[i]);
         assert(world->nodes[i] != NULL);
@@ -228,6 +238,7 @@ static void world_close(struct sim_world *world)
     for (size_t i = 0; i < world->n; i++)
         sim_node_free(world->nodes[i]);
     sim_clients_free(world->clients);
+    sim_members_free(world->members);
     for (size_t i = 0; i < world->n; i++)
         free(world->nodes[i]);
     sim_network_close(&world->network);
@@ -239,22 +250,25 @@ void sim_story_tell(const struct sim_story *story, struct sim_result *result)
 {
     struct sim_world *world = calloc(1, sizeof *world);
     uint64_t end_ms;
+    size_t n;
 
     assert(world != NULL);
     sim_world = world;
     log_configure(story->trace ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
-    world_open(world, story, result);
-    cluster_form(world);
+    world_open(world, story, result, &n);
+    cluster_form(world, n);
+    sim_members_change(world->members, random_below(&world->random, 3) > 0);
     world->disturb_due_ms = world->now_ms;
     for (end_ms = world->now_ms + story->duration_ms; world->now_ms < end_ms;)
         world_step(world);
     recover(world);
     sim_checks_end(world->checks);
-    result->committed = sim_checks_committed(world->checks);
     for (size_t i = 0; i < world->n; i++) {
         struct tiers_stats stats;
+        if (!world->nodes[i]->running)
+            continue;
         tiers_stats(world->nodes[i]->tiers, &stats);
-        result->cold_keys += stats.cold_keys;
+        result->counts[SIM_COUNT_DEMOTED] += stats.cold_keys;
     }
     world_close(world);
     free(world);

@@ -9,10 +9,11 @@
 #include "lib/random.h"
 #include "lib/temp_folder.h"
 #include "sim/sim_checks.h"
+#include "sim/sim_counts.h"
 #include "sim/sim_network.h"
 #include "sim/sim_node.h"
 
-#define SIM_NODES_MAX 5
+#define SIM_NODES_MAX 7 /* Members and those that may become such */
 
 /* What the code under test does wrong on purpose, to see that it is found. */
 enum sim_defect {
@@ -33,11 +34,21 @@ struct sim_story {
 struct sim_result {
     bool done;
     uint64_t hash; /* Of all events */
-    uint64_t events, committed, writes, reads, elections, crashes, cold_keys;
+    uint64_t events;
+    uint64_t counts[SIM_COUNTS_N];
     char failure[1024];
 };
 
 struct sim_clients;
+struct sim_members;
+
+/* Each story has its own. */
+enum sim_mood {
+    SIM_MOOD_CALM,     /* Time to recover from most of what breaks */
+    SIM_MOOD_RESTLESS, /* No time */
+    SIM_MOOD_ELECTIONS /* Whoever leads is soon cut off */
+};
+#define SIM_MOODS 3
 
 struct sim_world {
     const struct sim_story *story;
@@ -49,8 +60,10 @@ struct sim_world {
     size_t n;
     struct sim_checks *checks;
     struct sim_clients *clients;
+    struct sim_members *members;
     uint64_t disturb_due_ms;
-    uint64_t disturb_ms_max;    /* Between two disturbances; each story has its own pace */
+    enum sim_mood mood;
+    uint64_t disturb_ms_max;    /* Between two disturbances */
     bool voters_bounce;         /* Whoever has voted may crash then, and come back at once */
     bool bounce[SIM_NODES_MAX]; /* Is to do so in the next step */
     char folder[TEMP_FOLDER_PATH_BYTES];
