@@ -256,6 +256,28 @@ static int check_members(struct command_entry_view entry)
     return 0;
 }
 
+bool command_entry_sets_member(const void *entry, size_t bytes, uint64_t raft_id,
+                               uint64_t incarnation)
+{
+    struct command_entry_view view;
+    if (command_entry_decode(entry, bytes, &view) != 0)
+        return false;
+    for (size_t i = 0; i < view.count; i++) {
+        struct command_view command;
+        command_entry_view_next(&view, &command);
+        if (command.type != COMMAND_MEMBER_SET)
+            continue;
+        struct command_op op;
+        command_view_next(&command, &op);
+        struct command_member member;
+        if (command_id_decode(op.key) == raft_id &&
+            member_decode(raft_id, op.value, op.value_len, &member) == 0 &&
+            member.incarnation == incarnation)
+            return true;
+    }
+    return false;
+}
+
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed)

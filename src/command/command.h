@@ -104,6 +104,9 @@ void command_state_close(struct command_state *state);
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed);
+/* Pure. Whether the entry sets the row of that member as of that incarnation. */
+bool command_entry_sets_member(const void *entry, size_t bytes, uint64_t raft_id,
+                               uint64_t incarnation);
 /* Advances the applied index over an entry that carries no commands (barrier, configuration). */
 int command_apply_empty(struct command_state *state, uint64_t index);
 

@@ -17,6 +17,9 @@ void admission_adopt_cluster(struct replica *replica, uint64_t cluster_id)
     if (replica->identity.cluster_id != 0 || cluster_id == 0)
         return;
     replica->identity.cluster_id = cluster_id;
+    /* A log without a term under an identity with a cluster is one that was lost. */
+    if (driver_mark_log(&replica->driver) != 0)
+        return;
     if (identity_store(replica->options.identity_path, &replica->identity) != 0)
         driver_fail(&replica->driver, "%s: %s", replica->options.identity_path, strerror(errno));
 }

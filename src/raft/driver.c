@@ -319,6 +319,18 @@ int driver_step(struct driver *driver, struct raft_event *event)
     return 0;
 }
 
+int driver_mark_log(struct driver *driver)
+{
+    int rv = 0;
+
+    /* The core knows nothing of it; what it sets next is not less. */
+    if (driver->disk_term == 0 && !driver->closing && !driver->failed)
+        rv = driver->io->set_term(driver->io, 1);
+    if (rv != 0)
+        driver_fail(driver, "writing the term failed: %s", driver->io->errmsg);
+    return rv;
+}
+
 void driver_timeout(struct driver *driver)
 {
     struct raft_event event = {.type = RAFT_TIMEOUT};
@@ -327,6 +339,8 @@ void driver_timeout(struct driver *driver)
     driver->timer_ms = 0;
     if (driver->closing || driver->failed)
         return;
+    if (driver->raft.state == RAFT_FOLLOWER && !driver->callbacks->may_stand(driver->context))
+        driver->raft.election_timer_start = now;
     if (now >= next_timeout(driver)) {
         int rv;
         driver->last_timeout_ms = now;

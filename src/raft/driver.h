@@ -37,6 +37,10 @@ struct driver_callbacks {
     bool (*apply_ready)(void *context);
     /* Role or term changed. */
     void (*state_changed)(void *context);
+    /* Does the log, or the state, say that this node is who it is? Until then it does not stand for
+     * election: a node that came back under its old name with an empty disk finds itself a voter,
+     * or the only one, in the configurations of long ago that it is sent first. */
+    bool (*may_stand)(void *context);
     /* The log must not grow now: entries of the leader are not taken. */
     bool (*log_full)(void *context);
     /* At the start: whether the contents of the snapshot on disk are known and fit the state. If
@@ -131,6 +135,10 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
  * closed, and after it driver_close frees. */
 void driver_stop(struct driver *driver);
 void driver_close(struct driver *driver);
+
+/* Makes sure that the backend has stored a term, so that the log is seen to be in use. 0, or the
+ * driver has failed. */
+int driver_mark_log(struct driver *driver);
 
 void driver_timeout(struct driver *driver);
 /* Reports what was persisted, and gives a new leader the first entry of its term; to be called

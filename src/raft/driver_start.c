@@ -137,28 +137,56 @@ static bool is_sole_voter(const struct raft_configuration *configuration, raft_i
     return self;
 }
 
-/* A sole voter is made leader by the core at once, in the term that is on disk. But in that term it
- * may have sent entries to a server that is just joining, and lost them itself in a crash: new ones
- * under the same index and term would be taken for them. So it begins a new term. */
-static int begin_term_of_sole_voter(struct driver *driver, const struct raft_snapshot *snapshot,
-                                    const struct raft_entry *entries, size_t n)
+/* The newest one that is stored: of an entry, or of the snapshot; *ret_change is then NULL. Without
+ * servers if there is none. */
+static int newest_configuration(const struct raft_snapshot *snapshot, struct raft_entry *entries,
+                                size_t n, struct raft_configuration *ret_configuration,
+                                struct raft_entry **ret_change)
 {
-    struct raft_configuration configuration;
-    bool sole = snapshot != NULL && is_sole_voter(&snapshot->configuration, driver->raft.id);
     size_t i = n;
-    int rv;
 
     while (i > 0 && entries[i - 1].type != RAFT_CHANGE)
         i--;
-    if (i > 0) {
-        rv = raft_configuration_decode(&entries[i - 1].buf, &configuration);
-        if (rv != 0)
-            return rv;
-        sole = is_sole_voter(&configuration, driver->raft.id);
-        raft_configuration_close(&configuration);
+    *ret_change = i > 0 ? &entries[i - 1] : NULL;
+    if (i > 0)
+        return raft_configuration_decode(&entries[i - 1].buf, ret_configuration);
+    raft_configuration_init(ret_configuration);
+    return snapshot != NULL ? driver_configuration_copy(&snapshot->configuration, ret_configuration)
+                            : 0;
+}
+
+static void make_spare(struct raft_configuration *configuration, raft_id id)
+{
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == id)
+            configuration->servers[i].role = RAFT_SPARE;
+}
+
+/* A sole voter is made leader by the core at once, in the term that is on disk. But in that term it
+ * may have sent entries to a server that is just joining, and lost them itself in a crash: new ones
+ * under the same index and term would be taken for them. So it begins a new term.
+ *
+ * One that may not stand for election is shown to the core as a spare: in *ret_shown, which takes
+ * the place of the payload of *ret_change, or, if that is NULL, of the snapshot's configuration. */
+static int sole_voter_begin(struct driver *driver, const struct raft_snapshot *snapshot,
+                            struct raft_entry *entries, size_t n, struct raft_buffer *ret_shown,
+                            struct raft_entry **ret_change)
+{
+    struct raft_configuration configuration;
+    int rv = newest_configuration(snapshot, entries, n, &configuration, ret_change);
+    bool sole;
+
+    if (rv != 0)
+        return rv;
+    sole = is_sole_voter(&configuration, driver->raft.id);
+    if (sole && !driver->callbacks->may_stand(driver->context)) {
+        make_spare(&configuration, driver->raft.id);
+        rv = raft_configuration_encode(&configuration, ret_shown);
+        sole = false;
     }
+    raft_configuration_close(&configuration);
     if (!sole)
-        return 0;
+        return rv;
     rv = driver->io->set_term(driver->io, driver->disk_term + 1);
     if (rv != 0)
         return rv;
@@ -172,7 +200,8 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
 {
     struct raft_snapshot *snapshot = NULL;
     struct raft_snapshot_metadata metadata;
-    struct raft_entry *entries = NULL;
+    struct raft_entry *entries = NULL, *change = NULL;
+    struct raft_buffer shown = {0};
     struct raft_event event = {.type = RAFT_START};
     raft_index start;
     size_t n;
@@ -193,7 +222,7 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
         return -1;
     }
     if (rv == 0)
-        rv = begin_term_of_sole_voter(driver, snapshot, entries, n);
+        rv = sole_voter_begin(driver, snapshot, entries, n, &shown, &change);
     if (rv != 0 && snapshot != NULL) {
         raft_configuration_close(&snapshot->configuration);
         snapshot_release(snapshot);
@@ -202,7 +231,11 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
     if (rv == 0 && snapshot != NULL) {
         rv = take_snapshot_metadata(driver, snapshot, &metadata);
         event.start.metadata = &metadata;
+        if (rv == 0 && shown.base != NULL && change == NULL)
+            make_spare(&metadata.configuration, driver->raft.id);
     }
+    if (shown.base != NULL && change != NULL)
+        change->buf = shown;
     if (rv == 0) {
         event.start.term = driver->disk_term;
         event.start.voted_for = driver->disk_vote;
@@ -211,6 +244,7 @@ int driver_start(struct driver *driver, char *error_text, size_t error_text_size
         event.start.n_entries = (unsigned)n;
         rv = driver_step(driver, &event);
     }
+    raft_free(shown.base);
     raft_free(entries); /* The array; the batches are the log's */
     if (rv != 0)
         snprintf(error_text, error_text_size, "%s", raft_strerror(rv));

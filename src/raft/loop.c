@@ -127,6 +127,11 @@ static bool apply_ready(void *context)
     return tiers_apply_ready(((struct replica *)context)->tiers);
 }
 
+static bool may_stand(void *context)
+{
+    return self_is_known(context);
+}
+
 /* Writes wait from a factor of 2 on (propose.c), so that only a follower whose tiers are slower
  * than the leader's comes here; then the leader has to wait with this one. */
 static bool log_full(void *context)
@@ -207,6 +212,7 @@ const struct driver_callbacks replica_loop_driver_callbacks = {
     .set_timer = set_timer,
     .apply = apply,
     .apply_ready = apply_ready,
+    .may_stand = may_stand,
     .log_full = log_full,
     .manifest_fits = manifest_fits,
     .state_changed = state_changed,

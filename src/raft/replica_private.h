@@ -123,6 +123,7 @@ struct replica {
     uint64_t pending_until_ms; /* Leadership is lost: how long writes wait for a new leader */
 
     struct replica_change self;   /* This node's own row, for the JOIN that sets it */
+    bool self_known;              /* self_is_known has found it */
     raft_term self_proposed_term; /* In which that, or the cluster's id, was proposed */
     uint64_t last_contact_ms;
     raft_index catch_up_target; /* 0: not known yet */
@@ -225,6 +226,9 @@ int handover_step(struct replica *replica, struct change *change, const char *na
 /* self.c: proposes the cluster's id and this node's own row if the table lacks them. */
 void self_prepare(struct replica *replica);
 void self_register(struct replica *replica);
+/* Whether the state or the log has this node's row, of this incarnation: an entry that makes it a
+ * voter follows behind it. Before, what it finds in the log is another's past. */
+bool self_is_known(struct replica *replica);
 bool self_registered(const struct replica *replica);
 
 /* view.c */

@@ -37,9 +37,19 @@ static uint64_t new_cluster_id(const struct replica *replica)
     return (replica->identity.incarnation ^ (change_wall_clock_ms() << 20)) | 1;
 }
 
+/* Nobody waits for it: the operation is freed when it ends. */
+static void row_set(struct replica *replica)
+{
+    struct replica_operation *operation = replica_change_new(REPLICA_JOIN, &replica->self);
+
+    if (operation == NULL)
+        return;
+    atomic_fetch_add(&replica->waiting_n, 1);
+    change_take(replica, operation);
+}
+
 void self_register(struct replica *replica)
 {
-    struct replica_operation *operation;
     size_t bytes = 0;
     void *command;
 
@@ -47,11 +57,6 @@ void self_register(struct replica *replica)
         replica->self_proposed_term == replica->driver.raft.current_term)
         return;
     replica->self_proposed_term = replica->driver.raft.current_term;
-    if (command_cluster_id(replica->state) == 0) {
-        command = command_cluster_init(new_cluster_id(replica), change_wall_clock_ms(), &bytes);
-        propose_internal(replica, command, bytes);
-        propose_pump(replica);
-    }
     if (replica->options.force_new_cluster) {
         replica->options.force_new_cluster = false; /* Once */
         command = command_cluster_reset(new_cluster_id(replica), replica->identity.raft_id,
@@ -61,12 +66,34 @@ void self_register(struct replica *replica)
         log_warning("this node forms a new cluster by itself: members of the old one must not be "
                     "started again with their old directories");
     }
-    if (self_registered(replica))
-        return;
-    /* Nobody waits for it: the operation is freed when it ends. */
-    operation = replica_change_new(REPLICA_JOIN, &replica->self);
-    if (operation == NULL)
-        return;
-    atomic_fetch_add(&replica->waiting_n, 1);
-    change_take(replica, operation);
+    /* Its row before the cluster's id: self_is_known. */
+    if (!self_registered(replica))
+        row_set(replica);
+    if (command_cluster_id(replica->state) == 0) {
+        command = command_cluster_init(new_cluster_id(replica), change_wall_clock_ms(), &bytes);
+        propose_internal(replica, command, bytes);
+        propose_pump(replica);
+    }
+}
+
+bool self_is_known(struct replica *replica)
+{
+    const struct identity *own = &replica->identity;
+    const struct command_member *row = command_member_find(replica->state, own->raft_id);
+    const struct log_cache *log = &replica->driver.log;
+
+    /* In no cluster yet, but for one that it is about to form. */
+    if (own->cluster_id == 0)
+        return true;
+    if (row != NULL)
+        replica->self_known =
+            replica->self_known || row->incarnation == own->incarnation || row->incarnation == 0;
+    for (raft_index i = replica->driver.applied + 1; !replica->self_known && log_cache_has(log, i);
+         i++) {
+        const struct log_slot *slot = log_cache_at(log, i);
+        replica->self_known = slot->type == RAFT_COMMAND &&
+                              command_entry_sets_member(slot->payload.base, slot->payload.len,
+                                                        own->raft_id, own->incarnation);
+    }
+    return replica->self_known;
 }

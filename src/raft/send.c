@@ -226,6 +226,18 @@ static void offer_snapshot(struct driver *driver, const struct raft_message *mes
         send_request_free(send);
 }
 
+/* The core answers a pre-vote in the term that was asked for, also if it refuses because its own is
+ * newer. A candidate that hears of that term nowhere else would ask for ever. */
+static void send_vote_result(struct driver *driver, const struct raft_message *message)
+{
+    struct raft_message told = *message;
+    struct raft_request_vote_result *result = &told.request_vote_result;
+
+    if (result->pre_vote && !result->vote_granted && result->term < driver->raft.current_term)
+        result->term = driver->raft.current_term;
+    driver_send_plain(driver, &told);
+}
+
 void driver_send(struct driver *driver, const struct raft_message *message)
 {
     switch (message->type) {
@@ -235,6 +247,9 @@ void driver_send(struct driver *driver, const struct raft_message *message)
         break;
     case RAFT_INSTALL_SNAPSHOT:
         offer_snapshot(driver, message);
+        break;
+    case RAFT_REQUEST_VOTE_RESULT:
+        send_vote_result(driver, message);
         break;
     default:
         driver_send_plain(driver, message);

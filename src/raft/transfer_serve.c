@@ -173,8 +173,8 @@ static void *manifest_for(struct replica *replica, raft_index index, size_t *ret
     struct manifest manifest = {.cluster_id = command_cluster_id(replica->state), .index = index};
     void *bytes = NULL;
 
-    /* After a restart the state may be ahead of what the core knows to be committed, and may have to
-     * be given away before anything can be. */
+    /* After a restart the state may be ahead of what the core knows to be committed, and may have
+     * to be given away before anything can be. */
     if (!log_cache_has(&driver->log, index) || index > driver->applied ||
         driver_configuration_applied(driver, index, &manifest.configuration,
                                      &manifest.configuration_index) != 0)

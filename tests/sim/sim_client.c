@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define CLIENTS         4
-#define KEYS            6  /* That all use: their histories are judged */
+#define KEYS            6   /* That all use: their histories are judged */
 #define KEYS_LARGE      100 /* From there on: they fill the tiers */
 #define THINK_MS_MAX    60
 #define PATIENCE_MS     1500
@@ -147,9 +147,8 @@ static void request_refused(struct sim_client *client, int status)
         sim_checks_refused(client->all->world->checks, client->value);
     /* It is sent to the leader, or looks for one. */
     leader = status == REPLICA_NOT_LEADER ? sim_world_leader(client->all->world) : NULL;
-    client->believes = leader != NULL
-                           ? leader->place
-                           : random_below(&client->all->random, client->all->world->n);
+    client->believes =
+        leader != NULL ? leader->place : random_below(&client->all->random, client->all->world->n);
     request_end(client);
 }
 

@@ -185,9 +185,11 @@ void sim_disk_complete(struct sim_disk *disk, bool all)
 {
     while (disk->n_requests > 0 && (all || sim_disk_due_ms(disk) <= *disk->now_ms)) {
         struct sim_disk_request request = request_take(disk);
-        bool fails = (request.append != NULL || request.put != NULL) && disk->full;
-        if (fails)
+        bool writes = request.get == NULL;
+        bool fails = writes && (disk->failed || (disk->full && request.truncate == 0));
+        if (fails && !disk->failed)
             sim_count(SIM_COUNT_APPENDS_NO_SPACE);
+        disk->failed = disk->failed || (fails && request.append != NULL);
         if (!fails)
             request_store(disk, &request, request.n);
         request_answer(disk, &request, fails ? RAFT_NOSPACE : 0);
@@ -198,7 +200,7 @@ void sim_disk_crash(struct sim_disk *disk)
 {
     size_t reached = (size_t)random_below(disk->random, disk->n_requests + 1);
 
-    for (size_t i = 0; i < reached && !disk->full; i++) {
+    for (size_t i = 0; i < reached && !disk->full && !disk->failed; i++) {
         const struct sim_disk_request *request = &disk->requests[i];
         unsigned n = request->n;
         if (i + 1 == reached && n > 0)
@@ -279,8 +281,9 @@ static int snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *get,
 static int load(struct raft_io *io, raft_term *term, raft_id *vote, struct raft_snapshot **snapshot,
                 raft_index *start, struct raft_entry *entries[], size_t *n)
 {
-    const struct sim_disk *disk = disk_of(io);
+    struct sim_disk *disk = disk_of(io);
 
+    disk->failed = false;
     *term = disk->term;
     *vote = disk->vote;
     *snapshot = disk->have_snapshot ? snapshot_load(disk) : NULL;

@@ -48,6 +48,7 @@ struct sim_disk {
     uint64_t latency_ms_max;
     bool stalled;      /* Completes nothing */
     bool full;         /* Appends and snapshots fail */
+    bool failed;       /* A write did: none is done until the log is opened again */
     bool forgets_vote; /* A defect, to see it found: the vote does not outlive a crash */
 
     raft_term term;

@@ -126,6 +126,8 @@ static void join_turn(struct sim_members *members, struct sim_node *node)
 {
     struct request *request = &members->joins[node->place];
 
+    if (!node->joins)
+        request->answered = false; /* A late answer, to what is no question any more */
     if (!node->running || !node->joins || node->failed || request->operation != NULL ||
         node->paused_until_ms > members->world->now_ms || request->due_ms > members->world->now_ms)
         return;
@@ -186,6 +188,7 @@ static void address_change(struct sim_members *members, struct sim_node *node)
     node_down(node, random_below(&members->random, 2) == 0);
     sim_node_move(node);
     node->joins = true;
+    members->joins[node->place].answered = false; /* With the address before */
     sim_node_start(node, false);
     rest(members);
 }
@@ -326,6 +329,8 @@ static void goal_turn(struct sim_members *members)
         return;
     if (reached)
         goal_reached(members);
+    else if (request->answered && request->status == REPLICA_NO_MEMBER)
+        goal_give_up(members); /* It had never joined */
     else if (members->goal == GOAL_HANDOVER && request->answered)
         rest(members);
     else if (members->goal != GOAL_DISK && members->on && now_ms >= members->give_up_ms)

@@ -72,7 +72,7 @@ struct sim_node {
     /* State */
     raft_index applied;
     /* What callbacks answer and count */
-    bool log_full, apply_paused;
+    bool log_full, apply_paused, may_not_stand;
     unsigned offered, reported_behind, failures;
 };
 
@@ -141,6 +141,11 @@ static inline bool sim_apply_ready(void *context)
     return !((struct sim_node *)context)->apply_paused;
 }
 
+static inline bool sim_may_stand(void *context)
+{
+    return !((struct sim_node *)context)->may_not_stand;
+}
+
 static inline bool sim_log_full(void *context)
 {
     return ((struct sim_node *)context)->log_full;
@@ -193,6 +198,7 @@ static const struct driver_callbacks sim_callbacks = {
     .set_timer = sim_set_timer,
     .apply = sim_apply,
     .apply_ready = sim_apply_ready,
+    .may_stand = sim_may_stand,
     .log_full = sim_log_full,
     .manifest_fits = sim_manifest_fits,
     .state_changed = sim_state_changed,

@@ -1,0 +1,124 @@
+/* What a node must not conclude from a log whose end it has not seen yet, and what it tells others
+ * who know less than it does. */
+#include "traps_fixture.h"
+
+#define LONG_MS (20 * SIM_ELECTION_MS)
+
+static bool anybody_leads(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->n; i++)
+        if (sim->nodes[i].running && driver_is_leader(&sim->nodes[i].driver))
+            return true;
+    return false;
+}
+
+static void a_sole_voter_of_long_ago_does_not_lead_unless_it_may_stand(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 2, 1);
+    struct sim_node *node = sim_wait_for_leader(sim);
+    raft_index index;
+
+    assert_int_equal(sim_write(node, 8, &index), 0);
+    wait_until_applied(sim, node, index);
+    sim_crash(node);
+    node->may_not_stand = true;
+    sim_start(node);
+    assert_false(driver_is_leader(&node->driver));
+    sim_run(sim, LONG_MS);
+    assert_false(driver_is_leader(&node->driver));
+    sim_crash(node);
+    node->may_not_stand = false;
+    sim_start(node);
+    assert_true(driver_is_leader(&node->driver));
+    sim_close(sim);
+}
+
+static void who_may_not_stand_asks_for_no_votes(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *other = other_than(sim, leader);
+
+    raft_term term = leader->driver.raft.current_term;
+
+    sim_wait_for_agreement(sim);
+    for (size_t i = 0; i < 3; i++)
+        sim->nodes[i].may_not_stand = true;
+    sim_crash(leader);
+    sim_run(sim, LONG_MS);
+    assert_false(anybody_leads(sim));
+    assert_true(other->driver.raft.current_term == term);
+    for (size_t i = 0; i < 3; i++)
+        sim->nodes[i].may_not_stand = false;
+    sim_wait_for_leader(sim);
+    sim_close(sim);
+}
+
+static struct raft_request_vote_result told;
+
+static int send_and_keep_vote_results(struct raft_io *io, struct raft_io_send *request,
+                                      const struct raft_message *message, raft_io_send_cb done)
+{
+    if (message->type == RAFT_REQUEST_VOTE_RESULT)
+        told = message->request_vote_result;
+    return sim_send(io, request, message, done);
+}
+
+static void a_refused_pre_vote_tells_the_newer_term(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *node = &sim->nodes[1];
+    struct raft_message ask = {.type = RAFT_REQUEST_VOTE,
+                               .server_id = 3,
+                               .server_address = sim->nodes[2].address,
+                               .request_vote = {.version = 2,
+                                                .term = 3,
+                                                .candidate_id = 3,
+                                                .last_log_index = 1,
+                                                .last_log_term = LOG_FIRST_TERM,
+                                                .pre_vote = true}};
+
+    receive_entries(node, 9, 1, LOG_FIRST_TERM, 1, NULL, 0);
+    node->io.send = send_and_keep_vote_results;
+    driver_receive(&node->driver, &ask);
+    assert_true(told.pre_vote);
+    assert_false(told.vote_granted);
+    assert_true(told.term == 9);
+    sim_close(sim);
+}
+
+static void a_configuration_that_the_state_contains_is_known_right_after_the_start(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 4, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct raft_configuration configuration;
+    raft_index index, changed;
+
+    assert_int_equal(driver_server_add(&leader->driver, 4, sim->nodes[3].address, RAFT_SPARE), 0);
+    assert_int_equal(sim_write(leader, 8, &index), 0);
+    wait_until_applied(sim, leader, index);
+    sim_crash(leader);
+    sim_start(leader);
+    assert_true(leader->driver.committed_seen < index);
+    assert_int_equal(driver_configuration_applied(&leader->driver, index, &configuration, &changed),
+                     0);
+    assert_int_equal(configuration.n, 4);
+    assert_true(changed > 1 && changed < index);
+    raft_configuration_close(&configuration);
+    sim_close(sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sole_voter_of_long_ago_does_not_lead_unless_it_may_stand),
+        cmocka_unit_test(who_may_not_stand_asks_for_no_votes),
+        cmocka_unit_test(a_refused_pre_vote_tells_the_newer_term),
+        cmocka_unit_test(a_configuration_that_the_state_contains_is_known_right_after_the_start),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
