@@ -20,10 +20,20 @@ void self_prepare(struct replica *replica)
     snprintf(join->version, sizeof join->version, "%s", replica->options.version);
 }
 
+/* In the configuration that is committed: another leader may take a newer one back. */
+static const struct raft_server *own_server(const struct replica *replica)
+{
+    const struct raft_configuration *configuration = &replica->driver.configuration;
+
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == replica->identity.raft_id)
+            return &configuration->servers[i];
+    return NULL;
+}
+
 bool self_registered(const struct replica *replica)
 {
-    const struct raft_server *server =
-        driver_server_find(&replica->driver, replica->identity.raft_id);
+    const struct raft_server *server = own_server(replica);
 
     return server != NULL && server->role == RAFT_VOTER &&
            strcmp(server->address, replica->self.join.raft_address) == 0 &&
