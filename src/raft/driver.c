@@ -464,6 +464,17 @@ static void skip_known_entries(struct driver *driver, struct raft_message *messa
     append->prev_log_term = driver->snapshot_term;
 }
 
+/* The state that is offered is here already, say since a transfer that ended a moment ago; then the
+ * core only answers that it is. */
+static bool has_snapshot(const struct driver *driver, const struct raft_message *message)
+{
+    const struct raft_install_snapshot *install = &message->install_snapshot;
+
+    return install->last_index <= driver->snapshot_index ||
+           (log_cache_has(&driver->log, install->last_index) &&
+            log_cache_at(&driver->log, install->last_index)->term == install->last_term);
+}
+
 /* The peer has reached what is left of the log. */
 static void note_caught_up(struct driver *driver, raft_id id)
 {
@@ -497,7 +508,7 @@ void driver_receive(struct driver *driver, struct raft_message *message)
         message->append_entries.n_entries = 0;
         message->append_entries.entries = NULL;
     }
-    if (message->type == RAFT_INSTALL_SNAPSHOT) {
+    if (message->type == RAFT_INSTALL_SNAPSHOT && !has_snapshot(driver, message)) {
         /* The message is a manifest without the state: there is nothing to install from. */
         raft_index offered = message->install_snapshot.last_index;
         /* Unless it comes late: what it stands for is here. */

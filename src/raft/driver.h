@@ -47,8 +47,8 @@ struct driver_callbacks {
      * not, error_text says why. */
     bool (*manifest_fits)(void *context, const void *manifest, size_t bytes, raft_index index,
                           char *error_text, size_t error_text_size);
-    /* The leader has a snapshot for us: our log is too old to be continued. Said again and again.
-     */
+    /* The leader has a snapshot for us that goes beyond our log, which is too old to be continued.
+     * Said again and again. */
     void (*snapshot_offered)(void *context, raft_index index);
     /* A peer needs entries that the log no longer has. */
     void (*peer_too_far_behind)(void *context, raft_id id, raft_index first_index);

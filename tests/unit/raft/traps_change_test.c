@@ -177,6 +177,25 @@ static void an_offered_snapshot_never_reaches_the_core(void **unused)
     sim_close(sim);
 }
 
+/* Else a node that has just started on a state would fetch it once more. */
+static void an_offer_of_what_a_node_has_is_only_answered(void **unused)
+{
+    (void)unused;
+    static const struct given given = {2, RAFT_COMMAND, 0};
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *node = &sim->nodes[1];
+
+    receive_entries(node, 2, 1, LOG_FIRST_TERM, 2, &given, 1);
+    disk_settles(node);
+    offer(node, 2, 2);
+    assert_int_equal(node->offered, 0);
+    assert_int_equal(node->n_requests, 0);
+    assert_true(node->driver.log.last == 2 && raft_last_index(&node->driver.raft) == 2);
+    offer(node, 2, 3);
+    assert_int_equal(node->offered, 1);
+    sim_close(sim);
+}
+
 static void an_offer_is_repeated_now_and_then_and_not_with_each_heartbeat(void **unused)
 {
     (void)unused;
@@ -242,6 +261,7 @@ int main(void)
         cmocka_unit_test(a_change_that_the_core_refuses_leaves_no_trace),
         cmocka_unit_test(a_change_that_is_rolled_back_leaves_the_one_before_it),
         cmocka_unit_test(an_offered_snapshot_never_reaches_the_core),
+        cmocka_unit_test(an_offer_of_what_a_node_has_is_only_answered),
         cmocka_unit_test(an_offer_is_repeated_now_and_then_and_not_with_each_heartbeat),
         cmocka_unit_test(one_snapshot_is_taken_at_a_time),
         cmocka_unit_test(a_snapshots_contents_are_not_taken_for_compressed_data),
