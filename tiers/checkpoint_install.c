@@ -20,6 +20,8 @@
 #include <xxhash.h>
 
 #define SEGMENT_PREFIX_BYTES 16
+/* Of a segment: after so many the disk is given something to do. */
+#define WRITE_BACK_BYTES (4u << 20)
 
 struct install {
     struct checkpoint_reader reader;
@@ -177,6 +179,9 @@ static int segment_read(struct install *install)
         int cause = errno;
         return fail(install, errno_status(cause), "cold segment %016llx: %s",
                     (unsigned long long)id, strerror(cause));
+    }
+    if (install->segment_end / WRITE_BACK_BYTES != (install->segment_end + n) / WRITE_BACK_BYTES) {
+        file_write_back(install->segment_fd);
     }
     install->segment_end += n;
     return 0;

@@ -108,6 +108,11 @@ int file_sync(int fd)
     return allowed(&op) ? fsync(fd) : -1;
 }
 
+void file_write_back(int fd)
+{
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE);
+}
+
 int file_parent_sync(const char *path)
 {
     char *copy = strdup(path);

@@ -27,6 +27,10 @@ int file_allocate(int fd, int mode, uint64_t offset, uint64_t bytes);
 int file_sync(int fd);
 /* The same of the folder that `path` is in. */
 int file_parent_sync(const char *path);
+/* Has what was written so far go to the disk, after waiting for what an earlier call began: much
+ * that is written bit by bit and synced at the end is then no flood, behind which others' syncs
+ * wait. A hint: nothing is promised, and a failure is file_sync's to tell. */
+void file_write_back(int fd);
 /* Reads until `n_bytes` are there or the file ends; returns how many. */
 ssize_t file_read(int fd, void *buffer, size_t n_bytes, uint64_t offset);
 

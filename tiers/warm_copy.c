@@ -5,6 +5,7 @@
  * the end: nobody opens what is not complete. */
 #include "warm_copy.h"
 
+#include "file.h"
 #include "warm_item.h"
 #include "warm_private.h"
 
@@ -159,7 +160,12 @@ static int commit(struct warm_fill *fill)
     MDB_txn *txn = fill->txn;
     fill->txn = NULL;
     fill->bytes = 0;
-    return txn != NULL ? warm_error(mdb_txn_commit(txn)) : 0;
+    int error = txn != NULL ? warm_error(mdb_txn_commit(txn)) : 0;
+    mdb_filehandle_t fd;
+    if (error == 0 && mdb_env_get_fd(fill->warm->env, &fd) == MDB_SUCCESS) {
+        file_write_back(fd);
+    }
+    return error;
 }
 
 /* Checks a row for what the engine takes for granted when it opens. */

@@ -50,5 +50,7 @@ int transfer_send(int fd, const void *bytes, size_t n);
 int transfer_receive(int fd, void *bytes, size_t n);
 /* Makes it blocking, each read and write bounded in time. */
 void transfer_socket_configure(int fd);
+/* For the threads: they get what processor time the others leave, and a little more. */
+void transfer_thread_begin(void);
 
 #endif

@@ -164,6 +164,7 @@ static void *fetch_run(void *argument)
 {
     struct transfer_fetch *fetch = argument;
 
+    transfer_thread_begin();
     fetch->succeeded = fetch_all(fetch);
     atomic_store(&fetch->ended, true);
     uv_async_send(&fetch->replica->wake);

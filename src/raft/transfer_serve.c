@@ -97,10 +97,14 @@ static void *serving_run(void *argument)
 {
     struct transfer_serving *serving = argument;
     struct tiers_checkpoint *checkpoint = NULL;
-    int error = tiers_checkpoint_open(serving->replica->tiers, &checkpoint);
-    const char *failure = error != 0 ? tiers_strerror(error) : NULL;
+    const char *failure = NULL;
+    int error;
 
-    if (error == 0) {
+    transfer_thread_begin();
+    error = tiers_checkpoint_open(serving->replica->tiers, &checkpoint);
+    if (error != 0) {
+        failure = tiers_strerror(error);
+    } else {
         failure = give(serving, checkpoint);
         tiers_checkpoint_close(checkpoint);
     }
