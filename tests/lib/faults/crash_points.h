@@ -71,6 +71,7 @@ struct crash_story {
     void *context;
     const char *root; /* As crash_points_arm */
     const char *graves;
+    uint64_t stride;              /* Every so many points; 0: all */
     void (*reset)(void *context); /* Puts the root and the graves into the state before */
     bool (*run)(void *context);   /* In a child. False: it failed by itself */
     /* In a child, after each end: what must hold does, and more if it was `complete`. */

@@ -54,8 +54,9 @@ const char *crash_story_try(const struct crash_story *story, uint64_t *ret_point
     struct crash_plan plan = {.fate = CRASH_NEVER};
     bool good = holds(story, &plan, report);
     uint64_t points = report->points;
-    while (good && plan.point < points) {
-        plan.point++;
+    uint64_t stride = story->stride > 0 ? story->stride : 1;
+    for (uint64_t point = 1; good && point <= points; point += stride) {
+        plan.point = point;
         for (plan.fate = CRASH_BEFORE; good && plan.fate <= CRASH_POWER_ALL; plan.fate++)
             good = holds(story, &plan, report);
         for (plan.seed = 1; good && plan.seed <= SEEDS; plan.seed++) {
