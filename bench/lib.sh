@@ -156,7 +156,9 @@ tierkv_lay_out() {
 # tierkv_run I: (re)starts node I as it was laid out, with $tierkv_flags; the first one bootstraps
 tierkv_run() {
     local i join=()
-    for ((i = 1; i < $1; i++)); do join[i]=${tierkv_http[i]}; done
+    for i in "${!tierkv_http[@]}"; do
+        if ((i < $1)); then join[i]=${tierkv_http[i]}; fi
+    done
     start "tierkv$1" "$tierkvd" --data-dir "$work/tierkv$1" --node-id "node$1" \
         --http-listen "${tierkv_http[$1]}" --raft-listen "${tierkv_raft[$1]}" --http-loops "$loops" \
         --join "$(IFS=, && echo "${join[*]}")" "${tierkv_flags[@]}"

@@ -510,10 +510,7 @@ void driver_receive(struct driver *driver, struct raft_message *message)
     }
     if (message->type == RAFT_INSTALL_SNAPSHOT && !has_snapshot(driver, message)) {
         /* The message is a manifest without the state: there is nothing to install from. */
-        raft_index offered = message->install_snapshot.last_index;
-        /* Unless it comes late: what it stands for is here. */
-        if (offered > driver->applied || offered > driver->log.last)
-            driver->callbacks->snapshot_offered(driver->context, offered);
+        driver->callbacks->snapshot_offered(driver->context, message->install_snapshot.last_index);
         driver_message_free(message);
         return;
     }

@@ -1,20 +1,15 @@
-/* Blocking sockets with a time limit, and the priority: what both sides of a state transfer use.
- * Any thread. */
+/* Blocking sockets with a time limit: what both sides of a state transfer use. Any thread. */
 #include "raft/transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 /* Without progress for so long the other side is gone; it may have to sync gigabytes at the end. */
 #define SILENCE_SECONDS_MAX 30
-#define NICE_MORE           10
 
 void transfer_socket_configure(int fd)
 {
@@ -26,14 +21,6 @@ void transfer_socket_configure(int fd)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
-}
-
-void transfer_thread_begin(void)
-{
-    pthread_setname_np(pthread_self(), "transfer");
-    /* On Linux this is the calling thread's priority alone. If it is refused it stays as it was. */
-    id_t thread = (id_t)gettid();
-    (void)setpriority(PRIO_PROCESS, thread, getpriority(PRIO_PROCESS, thread) + NICE_MORE);
 }
 
 int transfer_send(int fd, const void *bytes, size_t n)
