@@ -340,13 +340,32 @@ static inline int read_status(struct cold_reader *reader, const struct sample *s
     return answer.status;
 }
 
-static inline void assert_readable(struct fixture *f, const struct sample *samples, size_t n)
+static inline struct cold_reader *reader_open(struct fixture *f)
 {
     struct cold_reader *reader = NULL;
     assert_int_equal(cold_reader_open(f->cold, -1, &reader), 0);
+    return reader;
+}
+
+static inline void assert_readable(struct fixture *f, const struct sample *samples, size_t n)
+{
+    struct cold_reader *reader = reader_open(f);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(read_status(reader, &samples[i]), 0);
     cold_reader_close(reader);
+}
+
+/* Samples that are appended and synced. */
+static inline struct sample *samples_store(struct fixture *f, size_t n)
+{
+    struct sample *samples = samples_make(n, &f->random);
+    for (size_t i = 0; i < n; i++) {
+        append(f, &samples[i]);
+        if (i % 50 == 49)
+            sync_all(f);
+    }
+    sync_all(f);
+    return samples;
 }
 
 /* ---- Faults ---- */
