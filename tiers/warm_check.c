@@ -250,23 +250,30 @@ static int content_check(struct walk *walk, const struct tour *tour, uint64_t nu
     return 0;
 }
 
-/* Free lists are read whole; of an item its first page, which has all but the end of its value. */
+/* Free lists are read whole; of an item its first page, which has all but the end of its value.
+ * LMDB leaves a value more pages than it needs when a shorter one takes its place within a
+ * transaction. */
 static int elsewhere_check(struct walk *walk, struct tour *tour, uint64_t number,
                            const struct node *node)
 {
     uint32_t page_bytes = walk->meta.page_bytes;
     uint64_t first = get(node->data, 0, 8);
-    uint64_t n = (PAGE_HEADER_BYTES - 1 + (uint64_t)node->data_len) / page_bytes + 1;
+    uint64_t needed = (PAGE_HEADER_BYTES - 1 + (uint64_t)node->data_len) / page_bytes + 1;
     unsigned char *page = walk->pages + (size_t)DEPTH_MAX * page_bytes;
-    int error = page_use(walk, first, n);
+    int error = page_use(walk, first, needed);
     if (error == 0) {
         error = page_read(walk, first, PAGE_OVERFLOW, page);
     }
     if (error) {
         return error;
     }
-    if (get(page, PAGE_LOWER_AT, 4) != n || first + n > walk->file_pages) {
+    uint64_t n = get(page, PAGE_LOWER_AT, 4);
+    if (n < needed || first + n > walk->file_pages) {
         return damaged(walk, first, "begins a value of another length");
+    }
+    error = page_use(walk, first + needed, n - needed);
+    if (error) {
+        return error;
     }
     tour->counted.overflow_pages += n;
     MDB_val data = {.mv_size = node->data_len, .mv_data = page + PAGE_HEADER_BYTES};

@@ -142,6 +142,31 @@ static void an_aborted_transaction_changes_nothing(void **state)
     assert_int_equal(live_bytes(f, 9), UINT64_MAX);
 }
 
+/* LMDB keeps the pages of the longer one: no damage. */
+static void a_value_that_a_shorter_one_replaces_in_a_transaction_is_found_intact(void **state)
+{
+    struct fixture *f = *state;
+    char *value = malloc(60000);
+    assert_non_null(value);
+    memset(value, 'v', 60000);
+    struct warm_write *write = begin(f);
+    for (size_t length = 59999; length > 100; length /= 2) {
+        value[length] = '\0';
+        put(write, "apple", value);
+        put(write, length % 3 == 0 ? "pear" : "plum", value);
+    }
+    assert_int_equal(warm_write_commit(write), 0);
+    free(value);
+    reopen(f);
+    assert_int_equal(usage(f).keys, 3);
+    /* And its pages are free again once it is gone. */
+    write = begin(f);
+    assert_int_equal(warm_delete(write, TIERS_SPACE_USER, "apple", 5), 0);
+    assert_int_equal(warm_write_commit(write), 0);
+    reopen(f);
+    assert_int_equal(usage(f).keys, 2);
+}
+
 static void a_snapshot_does_not_see_later_commits(void **state)
 {
     struct fixture *f = *state;
@@ -476,6 +501,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(an_item_comes_back_after_reopening),
         TEST(an_aborted_transaction_changes_nothing),
+        TEST(a_value_that_a_shorter_one_replaces_in_a_transaction_is_found_intact),
         TEST(a_snapshot_does_not_see_later_commits),
         TEST(iteration_goes_in_key_order_across_commits),
         TEST(live_bytes_follow_the_pointers),
