@@ -8,6 +8,7 @@
  *   an acknowledged write is in the entry that the answer named; a refused one is in none; none is
  *   in two
  *   a read returns what the state at the reader's index has
+ *   a client that stays with a node never sees that go back, as long as the node runs
  *   the writes and the consistent reads of each key are linearizable
  *
  * A breach ends the process by sim_fail.
@@ -44,13 +45,12 @@ size_t sim_key_text(size_t key, char ret_text[SIM_KEY_BYTES]);
 /* Was acknowledged under that log index / was refused: it is never to be applied. */
 void sim_checks_acknowledged(struct sim_checks *checks, uint64_t value, uint64_t index);
 void sim_checks_refused(struct sim_checks *checks, uint64_t value);
-/* A node, at its applied index, has read that value. */
-void sim_checks_read(struct sim_checks *checks, const struct sim_node *node, size_t key,
-                     uint64_t value);
+/* Reads the key on a node: the value is the one of its applied index. */
+uint64_t sim_checks_read(struct sim_checks *checks, const struct sim_node *node, size_t key);
 
 /* An operation of the history of one key, as history.h has it. */
 void sim_checks_history(struct sim_checks *checks, size_t key, const struct history_op *op);
-/* The story is over: judges the histories; all running nodes have the same state. */
+/* The story is over: judges the histories; running nodes have all that was ever committed. */
 void sim_checks_end(struct sim_checks *checks);
 
 #endif

@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 size_t sim_key_text(size_t key, char ret_text[SIM_KEY_BYTES])
 {
@@ -56,11 +57,31 @@ static uint64_t value_at(const struct key *key, uint64_t index)
     return low > 0 ? key->states[low - 1].value : 0;
 }
 
-void sim_checks_read(struct sim_checks *checks, const struct sim_node *node, size_t key,
-                     uint64_t value)
+static uint64_t key_read(const struct sim_node *node, size_t key)
+{
+    struct tiers_reader *reader = NULL;
+    const struct tiers_record *record = NULL;
+    char text[SIM_KEY_BYTES];
+    size_t n = sim_key_text(key, text);
+    uint64_t value = 0;
+    int error = tiers_reader_open(node->tiers, &reader);
+
+    if (error == 0)
+        error = tiers_reader_get_wait(reader, TIERS_SPACE_USER, text, n, &record);
+    if (error == 0) {
+        memcpy(&value, tiers_record_value(record), sizeof value);
+        tiers_record_release(record);
+    } else if (error != TIERS_NOT_FOUND) {
+        sim_fail("a read on %s: %s", node->name, tiers_strerror(error));
+    }
+    tiers_reader_close(reader);
+    return value;
+}
+
+uint64_t sim_checks_read(struct sim_checks *checks, const struct sim_node *node, size_t key)
 {
     struct tiers_position position;
-    uint64_t expected;
+    uint64_t value = key_read(node, key), expected;
 
     tiers_position_applied(node->tiers, &position);
     expected = value_at(&checks->keys[key], position.index);
@@ -68,6 +89,7 @@ void sim_checks_read(struct sim_checks *checks, const struct sim_node *node, siz
         sim_fail("key %zu reads as %llu on %s at index %llu, where it is %llu", key,
                  (unsigned long long)value, node->name, (unsigned long long)position.index,
                  (unsigned long long)expected);
+    return value;
 }
 
 void sim_checks_history(struct sim_checks *checks, size_t key, const struct history_op *op)
@@ -88,6 +110,8 @@ void sim_checks_end(struct sim_checks *checks)
             continue;
         tiers_position_applied(world->nodes[i]->tiers, &position);
         sim_event("end", i, position.index, position.state_hash);
+        for (size_t key = 0; key < SIM_KEYS_MAX; key++)
+            sim_checks_read(checks, world->nodes[i], key);
     }
     for (size_t key = 0; key < SIM_KEYS_MAX; key++) {
         const struct key *at = &checks->keys[key];

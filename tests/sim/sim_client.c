@@ -177,32 +177,28 @@ static void write_acknowledged(struct sim_client *client, uint64_t index)
     note(client, client->value, ++all->moment);
 }
 
+/* The node whose tiers answer: the one that was asked. */
+static const struct sim_node *reads_from(struct sim_client *client)
+{
+    const struct sim_world *world = client->all->world;
+    const struct sim_node *other = world->nodes[world->now_ms % world->n];
+
+    return world->story->defect == SIM_DEFECT_READ_ELSEWHERE && other->running ? other
+                                                                               : client->node;
+}
+
 static void read_here(struct sim_client *client)
 {
-    struct sim_clients *all = client->all;
     static const enum sim_count counts[] = {[REQUEST_CONSISTENT] = SIM_COUNT_READS_CONSISTENT,
                                             [REQUEST_DEFAULT] = SIM_COUNT_READS_DEFAULT,
                                             [REQUEST_STALE] = SIM_COUNT_READS_STALE};
+    struct sim_clients *all = client->all;
+    const struct sim_node *node = reads_from(client);
     struct tiers_position position;
-    struct tiers_reader *reader = NULL;
-    const struct tiers_record *record = NULL;
-    char key[SIM_KEY_BYTES];
-    size_t key_len = sim_key_text(client->key, key);
-    uint64_t value = 0;
-    int error = tiers_reader_open(client->node->tiers, &reader);
+    uint64_t value = sim_checks_read(all->world->checks, node, client->key);
 
-    if (error == 0)
-        error = tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record);
-    if (error == 0) {
-        memcpy(&value, tiers_record_value(record), sizeof value);
-        tiers_record_release(record);
-    } else if (error != TIERS_NOT_FOUND) {
-        sim_fail("a read on %s: %s", client->node->name, tiers_strerror(error));
-    }
-    tiers_reader_close(reader);
     sim_event("read", client->number, client->key, value);
-    sim_checks_read(all->world->checks, client->node, client->key, value);
-    tiers_position_applied(client->node->tiers, &position);
+    tiers_position_applied(node->tiers, &position);
     session_check(client, position.index);
     sim_count(counts[client->request]);
     if (client->request == REQUEST_CONSISTENT)

@@ -213,6 +213,10 @@ void sim_disk_crash(struct sim_disk *disk)
     }
     if (disk->forgets_vote)
         disk->vote = 0;
+    if (disk->forgets_entries && disk->last > disk->first) {
+        entries_forget(disk, disk->last, disk->last);
+        disk->last--;
+    }
     while (disk->n_requests > 0) {
         struct sim_disk_request request = request_take(disk);
         if (request.append != NULL && reached == 0)

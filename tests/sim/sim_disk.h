@@ -46,10 +46,11 @@ struct sim_disk {
 
     /* What it does, for the story to change: */
     uint64_t latency_ms_max;
-    bool stalled;      /* Completes nothing */
-    bool full;         /* Appends and snapshots fail */
-    bool failed;       /* A write did: none is done until the log is opened again */
-    bool forgets_vote; /* A defect, to see it found: the vote does not outlive a crash */
+    bool stalled; /* Completes nothing */
+    bool full;    /* Appends and snapshots fail */
+    bool failed;  /* A write did: none is done until the log is opened again */
+    /* Defects, to see them found: what does not outlive a crash, though it should. */
+    bool forgets_vote, forgets_entries;
 
     raft_term term;
     raft_id vote;

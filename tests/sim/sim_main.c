@@ -21,14 +21,18 @@ struct options {
     bool trace;
 };
 
-static const char *const defects[] = {[SIM_DEFECT_NONE] = "none",
-                                      [SIM_DEFECT_READ_WITHOUT_QUORUM] = "read",
-                                      [SIM_DEFECT_ANSWER_BEFORE_COMMIT] = "answer",
-                                      [SIM_DEFECT_VOTE_NOT_STORED] = "vote"};
+static const char *const defects[SIM_DEFECTS] = {[SIM_DEFECT_NONE] = "none",
+                                                 [SIM_DEFECT_READ_WITHOUT_QUORUM] = "read",
+                                                 [SIM_DEFECT_ANSWER_BEFORE_COMMIT] = "answer",
+                                                 [SIM_DEFECT_VOTE_NOT_STORED] = "vote",
+                                                 [SIM_DEFECT_ENTRIES_NOT_SYNCED] = "sync",
+                                                 [SIM_DEFECT_ENTRY_SKIPPED] = "skip",
+                                                 [SIM_DEFECT_ENTRY_TWICE] = "twice",
+                                                 [SIM_DEFECT_READ_ELSEWHERE] = "elsewhere"};
 
 static bool defect_read(const char *name, enum sim_defect *ret_defect)
 {
-    for (size_t i = 0; i < sizeof defects / sizeof *defects; i++) {
+    for (size_t i = 0; i < SIM_DEFECTS; i++) {
         if (strcmp(defects[i], name) == 0) {
             *ret_defect = (enum sim_defect)i;
             return true;
@@ -45,7 +49,8 @@ static int usage(void)
         "\n"
         "Tells N stories of a cluster in simulated time, one for each seed from SEED on (1), and\n"
         "says which breach what must hold. --duration: simulated time in which things break.\n"
-        "--covers: each kind of event has to happen. --defect: what is broken on purpose.\n"
+        "--covers: each kind of event has to happen. --defect: what is broken on purpose\n"
+        "(read, answer, vote, sync, skip, twice, elsewhere).\n"
         "--trace prints each event, and logs of the nodes to standard error; for one seed:\n"
         "  sim --first 17 --seeds 1 --trace\n",
         stderr);

@@ -208,7 +208,8 @@ static void goal_set(struct sim_members *members, enum goal goal, struct sim_nod
     sim_event("goal", goal, leaves != NULL ? leaves->place : 0, comes != NULL ? comes->place : 0);
 }
 
-/* Else a disk that is lost may be the last one with what was committed. */
+/* Else a disk that is lost may be the last one with what was committed, and of two nodes that move
+ * before a leader knows neither finds the other. */
 static bool all_joined(const struct sim_members *members)
 {
     for (size_t i = 0; i < members->world->n; i++)
@@ -225,9 +226,11 @@ static void goal_choose(struct sim_members *members)
 
     if (members->joins[member->place].operation != NULL) {
         rest(members); /* It would undo what it is about to be asked for */
-    } else if (kind < 4) {
+        return;
+    }
+    if (kind < 4) {
         goal_set(members, GOAL_HANDOVER, NULL, NULL);
-    } else if (kind < 5) {
+    } else if (kind < 5 && all_joined(members)) {
         address_change(members, member);
     } else if (kind < 7 && members_n(members->world) > MEMBERS_LEAST) {
         goal_set(members, GOAL_REMOVE, member, NULL);
@@ -324,16 +327,17 @@ static void goal_turn(struct sim_members *members)
     bool reached = request->answered &&
                    (request->status == 0 ||
                     (request->status == REPLICA_NO_MEMBER && members->goal == GOAL_REMOVE));
+    /* Whoever was to be replaced had never joined; or it took too long. */
+    bool hopeless = (request->answered && request->status == REPLICA_NO_MEMBER) ||
+                    (members->goal != GOAL_DISK && members->on && now_ms >= members->give_up_ms);
 
     if (request->operation != NULL || request->due_ms > now_ms)
         return;
     if (reached)
         goal_reached(members);
-    else if (request->answered && request->status == REPLICA_NO_MEMBER)
-        goal_give_up(members); /* It had never joined */
     else if (members->goal == GOAL_HANDOVER && request->answered)
         rest(members);
-    else if (members->goal != GOAL_DISK && members->on && now_ms >= members->give_up_ms)
+    else if (hopeless)
         goal_give_up(members);
     else
         goal_ask(members);

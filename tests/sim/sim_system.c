@@ -1,11 +1,13 @@
 /* What code asks of the system, answered by the simulation while a node's code runs: clocks, random
  * numbers, free space, threads. Else the system answers. */
+#include "log.h"
 #include "raft/replica_private.h"
 #include "sim/sim_fiber.h"
 #include "sim/sim_node.h"
 #include "sim/sim_world.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -57,6 +59,23 @@ int statvfs(const char *restrict path, struct statvfs *restrict ret_status)
     *ret_status = (struct statvfs){.f_bsize = DISK_BLOCK, .f_frsize = DISK_BLOCK};
     ret_status->f_bavail = sim_node_current->log_disk_low ? 1 : UINT64_C(1) << 24;
     return 0;
+}
+
+/* ---- Logs: each line with its node, if the story is traced; disks that are full are no news ----
+ */
+
+void log_really(enum log_level level, const char *event, const struct log_field *fields,
+                size_t n) __asm__("__real_log_write");
+void log_traced(enum log_level level, const char *event, const struct log_field *fields,
+                size_t n) __asm__("__wrap_log_write");
+
+void log_traced(enum log_level level, const char *event, const struct log_field *fields, size_t n)
+{
+    if (!sim_world->story->trace)
+        return;
+    if (log_enabled(level) && sim_node_current != NULL)
+        fprintf(stderr, "%s ", sim_node_current->name);
+    log_really(level, event, fields, n);
 }
 
 /* ---- Threads: the turns of the raft loop are the simulation's, others are fibers ---- */

@@ -217,7 +217,9 @@ static void world_open(struct sim_world *world, const struct sim_story *story,
     sim_network_open(&world->network, &world->now_ms, &world->random);
     world->network.observe = message_observed;
     world->network.context = world;
-    world->mood = (enum sim_mood)random_below(&world->random, SIM_MOODS);
+    world->mood = (enum sim_mood)(1 + random_below(&world->random, SIM_MOODS));
+    if (story->mood != SIM_MOOD_ANY)
+        world->mood = story->mood;
     world->disturb_ms_max = world->mood == SIM_MOOD_CALM ? DISTURB_MS_MAX : RESTLESS_MS_MAX;
     world->checks = sim_checks_new(world);
     *ret_n = n = random_below(&world->random, 3) == 0 ? NODES_MOST : NODES_LEAST;
@@ -229,6 +231,7 @@ static void world_open(struct sim_world *world, const struct sim_story *story,
         assert(world->nodes[i] != NULL);
         sim_node_init(world->nodes[i], world, i);
         sim_checks_watch_disk(world->checks, world->nodes[i]);
+        world->nodes[i]->disk.forgets_entries = story->defect == SIM_DEFECT_ENTRIES_NOT_SYNCED;
         world->nodes[i]->disk.forgets_vote = story->defect == SIM_DEFECT_VOTE_NOT_STORED;
     }
 }
@@ -254,7 +257,7 @@ void sim_story_tell(const struct sim_story *story, struct sim_result *result)
 
     assert(world != NULL);
     sim_world = world;
-    log_configure(story->trace ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, LOG_FORMAT_LOGFMT);
+    log_configure(LOG_LEVEL_INFO, LOG_FORMAT_LOGFMT);
     world_open(world, story, result, &n);
     cluster_form(world, n);
     sim_members_change(world->members, random_below(&world->random, 3) > 0);

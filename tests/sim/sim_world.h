@@ -21,12 +21,27 @@ enum sim_defect {
     SIM_DEFECT_READ_WITHOUT_QUORUM,  /* A consistent read asks nobody */
     SIM_DEFECT_ANSWER_BEFORE_COMMIT, /* A write is acknowledged once it is proposed */
     SIM_DEFECT_VOTE_NOT_STORED,      /* A vote does not outlive a crash */
+    SIM_DEFECT_ENTRIES_NOT_SYNCED,   /* Nor do the newest entries, although they were confirmed */
+    SIM_DEFECT_ENTRY_SKIPPED,        /* A node leaves out what a committed entry says */
+    SIM_DEFECT_ENTRY_TWICE,          /* A node does it again */
+    SIM_DEFECT_READ_ELSEWHERE,       /* A read is answered by another node than the one asked */
+    SIM_DEFECTS
 };
+
+/* What most of a story is about. */
+enum sim_mood {
+    SIM_MOOD_ANY,      /* One of these, as the seed says */
+    SIM_MOOD_CALM,     /* Time to recover from most of what breaks */
+    SIM_MOOD_RESTLESS, /* No time */
+    SIM_MOOD_ELECTIONS /* Whoever leads is soon cut off */
+};
+#define SIM_MOODS 3
 
 struct sim_story {
     uint64_t seed;
     uint64_t duration_ms; /* Of simulated time in which things break */
     enum sim_defect defect;
+    enum sim_mood mood;
     bool trace; /* Each event to standard output */
 };
 
@@ -41,14 +56,6 @@ struct sim_result {
 
 struct sim_clients;
 struct sim_members;
-
-/* Each story has its own. */
-enum sim_mood {
-    SIM_MOOD_CALM,     /* Time to recover from most of what breaks */
-    SIM_MOOD_RESTLESS, /* No time */
-    SIM_MOOD_ELECTIONS /* Whoever leads is soon cut off */
-};
-#define SIM_MOODS 3
 
 struct sim_world {
     const struct sim_story *story;
