@@ -1,10 +1,11 @@
 /* The process ends, or the power fails, at every single point of a flush, a demotion, a promotion,
- * a compaction and the making of a new state: what was durable is there, nothing deleted comes
- * back, and work goes on.
+ * a compaction, the scrubber's finding of damage and the making of a new state: what was durable
+ * is there, nothing deleted comes back, and work goes on.
  *
  * TIERKV_CRASH_SEEDS: how many different subsets of what was not synced a power cut may lose at
  * each point (1).
  */
+#include "crash_damage.h"
 #include "crash_scenario.h"
 
 /* Forks are slow under the sanitizer, which is to see errors of memory and needs no completeness.
@@ -93,6 +94,12 @@ static void no_crash_harms_a_compaction(void **state)
     every_point(*state, SCENARIO_COMPACTION);
 }
 
+/* What is damaged is lost with its record and named; all else outlives it. */
+static void no_crash_harms_what_the_scrubber_saves(void **state)
+{
+    every_point(*state, SCENARIO_SCRUB);
+}
+
 static struct tiers_stats stats_of(struct scenario *scenario, enum scenario_kind kind)
 {
     struct tiers_position position;
@@ -116,6 +123,13 @@ static void each_scenario_does_its_kind_of_work(void **state)
     assert_true(stats_of(*state, SCENARIO_COMPACTION).compacted_bytes > 0);
 }
 
+static void the_scrubber_finds_the_damage_and_saves_the_rest(void **state)
+{
+    struct tiers_stats stats = stats_of(*state, SCENARIO_SCRUB);
+    assert_int_equal(stats.scrub_damages, 1);
+    assert_true(stats.scrubbed_segments > 0 && stats.compacted_bytes > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +139,10 @@ int main(void)
         cmocka_unit_test(no_crash_harms_a_demotion),
         cmocka_unit_test(no_crash_harms_a_promotion),
         cmocka_unit_test(no_crash_harms_a_compaction),
+        cmocka_unit_test_setup_teardown(the_scrubber_finds_the_damage_and_saves_the_rest,
+                                        scenario_damage, scenario_repair),
+        cmocka_unit_test_setup_teardown(no_crash_harms_what_the_scrubber_saves, scenario_damage,
+                                        scenario_repair),
     };
     return cmocka_run_group_tests(tests, scenario_set_up, scenario_tear_down);
 }

@@ -37,6 +37,7 @@ enum scenario_kind {
     SCENARIO_DEMOTION,   /* New values beyond the warm tier's budget */
     SCENARIO_PROMOTION,  /* Cold values that are read often */
     SCENARIO_COMPACTION, /* Overwrites until segments are mostly dead */
+    SCENARIO_SCRUB,      /* A damaged record is found, and the rest of its segment saved */
     SCENARIO_PREPARE     /* How the prepared state is made */
 };
 
@@ -48,6 +49,7 @@ struct scenario {
     struct crash_report *report;
     struct model *model; /* Of a run */
     bool failures;       /* Expected: errors are answers, not defects */
+    size_t damaged;      /* The number of the key whose record on disk is; SIZE_MAX: none */
     uint64_t n_points;   /* Of an undisturbed run, and what they are */
     uint8_t kinds[CRASH_POINTS_MAX + 1];
 };
@@ -93,7 +95,7 @@ static inline struct scenario_change scenario_change(enum scenario_kind kind, ui
         .value_len = (uint32_t)((random >> 40) % 9000),
     };
     /* Small values: the warm tier stays in its budget, so that nothing but dying happens. */
-    if (kind == SCENARIO_COMPACTION || kind == SCENARIO_FLUSH)
+    if (kind == SCENARIO_COMPACTION || kind == SCENARIO_FLUSH || kind == SCENARIO_SCRUB)
         change.value_len %= 100;
     return change;
 }
@@ -153,6 +155,7 @@ static inline uint64_t scenario_end(enum scenario_kind kind)
 {
     return kind == SCENARIO_OPENING   ? 4
            : kind == SCENARIO_PREPARE ? SCENARIO_BASE
+           : kind == SCENARIO_SCRUB   ? SCENARIO_BASE + 4
                                       : SCENARIO_BASE + 12;
 }
 
@@ -170,6 +173,10 @@ static inline void scenario_key_check(struct scenario *scenario, struct tiers_re
     int error = tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record);
     if (error != 0 && scenario->failures && error != TIERS_NOT_FOUND)
         return;
+    if (number == scenario->damaged && error == TIERS_CORRUPT)
+        return;
+    if (number == scenario->damaged)
+        scenario_defect(scenario, "%s is damaged, but reads as %s", key, tiers_strerror(error));
     if (!at->exists) {
         if (error == 0)
             tiers_record_release(record);
@@ -259,6 +266,7 @@ static inline int scenario_open(struct scenario *scenario)
     f->options.on_event = NULL;
     f->options.warm_map_bytes = SCENARIO_MAP_BYTES;
     f->options.cold_segment_bytes = 64u << 10;
+    f->options.scrub_interval_ms = scenario->damaged != SIZE_MAX ? 3600000 : 0;
     return engine_open(&f->options, false, &f->tiers, f->text, sizeof f->text);
 }
 
@@ -300,8 +308,8 @@ static inline void scenario_promote(struct scenario *scenario)
 static inline bool scenario_run(struct scenario *scenario, enum scenario_kind kind)
 {
     struct fixture *f = scenario->f;
-    bool steps =
-        kind == SCENARIO_DEMOTION || kind == SCENARIO_COMPACTION || kind == SCENARIO_PREPARE;
+    bool steps = kind == SCENARIO_DEMOTION || kind == SCENARIO_COMPACTION ||
+                 kind == SCENARIO_SCRUB || kind == SCENARIO_PREPARE;
     if (kind == SCENARIO_PROMOTION)
         scenario_promote(scenario);
     while (scenario->model->index < scenario_end(kind)) {
@@ -465,6 +473,7 @@ static inline struct scenario *scenario_new(void)
     if (scenario == NULL)
         abort();
     struct fixture *f = scenario->f = fixture_new();
+    scenario->damaged = SIZE_MAX;
     snprintf(scenario->base, sizeof scenario->base, "%s/base", f->folder);
     snprintf(scenario->work, sizeof scenario->work, "%s/work", f->folder);
     snprintf(scenario->graves, sizeof scenario->graves, "%s/graves", f->folder);

@@ -2,6 +2,7 @@
  * interrupted, once or from then on. The engine answers clearly, no read ever has a wrong value,
  * and what was durable is there afterwards, also if the power fails at the end.
  */
+#include "crash_damage.h"
 #include "crash_scenario.h"
 
 #include "file.h"
@@ -137,6 +138,11 @@ static void no_failure_harms_a_compaction(void **state)
     every_point(*state, SCENARIO_COMPACTION);
 }
 
+static void no_failure_harms_what_the_scrubber_saves(void **state)
+{
+    every_point(*state, SCENARIO_SCRUB);
+}
+
 /* ---- A quota ---- */
 
 static bool write_cut(void *context, const struct libc_op *op, ssize_t *result)
@@ -205,6 +211,8 @@ int main(void)
         cmocka_unit_test(no_failure_harms_a_demotion),
         cmocka_unit_test(no_failure_harms_a_promotion),
         cmocka_unit_test(no_failure_harms_a_compaction),
+        cmocka_unit_test_setup_teardown(no_failure_harms_what_the_scrubber_saves, scenario_damage,
+                                        scenario_repair),
         cmocka_unit_test(a_write_that_a_quota_cuts_short_waits_for_space),
         cmocka_unit_test(a_write_that_is_cut_short_without_need_stops_the_engine),
     };
