@@ -63,6 +63,8 @@
     X(bytes, dirty_bytes_max, "0", 0, 1125899906842624,                                            \
       "unflushed writes at which applying pauses; 0: half of hot_bytes")                           \
     X(u64, disk_reads_in_flight_max, "256", 1, 65536, "reads of disks under way, per thread")      \
+    X(u64, warm_reader_threads, "32", 1, 256,                                                      \
+      "threads at most that wait for the warm tier's disk, for all others")                        \
     X(u64, cold_read_percent_max, "5", 1, 100,                                                     \
       "share of reads from the cold disk above which values return more eagerly")                  \
     X(bytes, cold_write_bytes_per_second_max, "0", 0, 1125899906842624,                            \

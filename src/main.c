@@ -223,6 +223,7 @@ static int storage_open(struct node *node)
     options.dirty_bytes_max = config->dirty_bytes_max;
     options.flush_interval_ms = (uint32_t)config->flush_interval;
     options.read_depth_max = (uint32_t)config->disk_reads_in_flight_max;
+    options.warm_reader_threads = (uint32_t)config->warm_reader_threads;
     options.direct_io = config->direct_io;
     options.cold_read_permille_max = (uint32_t)(10 * config->cold_read_percent_max);
     options.cold_write_bytes_per_second_max = config->cold_write_bytes_per_second_max;

@@ -1,4 +1,4 @@
-/* What the files of the engine share: engine_open.c, engine.c (applying), reader.c, each.c,
+/* What the files of the engine share: engine_open.c, engine.c (applying), reader*.c, each.c,
  * mover*.c and cold_compact.c (background work). Nobody else includes it, but for tests.
  *
  * Locks, in the order in which they may be taken:
@@ -17,6 +17,7 @@
 #include "heat.h"
 #include "hot.h"
 #include "record.h"
+#include "residency.h"
 #include "sampler.h"
 #include "tiers/tiers.h"
 #include "warm.h"
@@ -26,6 +27,7 @@
 
 struct mover;
 struct observer;
+struct reader_pool;
 
 /* Each reader and the mover count for themselves; tiers_stats adds up. */
 #define ENGINE_COUNTERS(X)                                                                         \
@@ -33,6 +35,7 @@ struct observer;
     X(hits_warm)                                                                                   \
     X(hits_cold)                                                                                   \
     X(misses)                                                                                      \
+    X(warm_reads_pooled)                                                                           \
     X(flushes)                                                                                     \
     X(flushed_keys)                                                                                \
     X(flushed_bytes)                                                                               \
@@ -76,6 +79,8 @@ struct tiers {
     struct mover *mover;
     struct sampler *sampler;
     struct observer *observer;
+    struct reader_pool *reader_pool;
+    struct residency residency;
 
     pthread_mutex_t apply_mutex;
     struct tiers_position applying; /* Of the group under way; else equal to applied */

@@ -11,6 +11,7 @@
 #include "heat_file.h"
 #include "mover.h"
 #include "observer.h"
+#include "reader_pool.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -30,6 +31,8 @@
 #define FLUSH_INTERVAL_MS_DEFAULT 1000
 #define READ_DEPTH_DEFAULT        64
 #define READ_DEPTH_MAX            4096
+#define READER_THREADS_DEFAULT    32
+#define READER_THREADS_MAX        256
 #define DISK_DEPTH_MAX            128 /* Of each reader, which keeps a buffer for each; the rest waits */
 #define HEAT_COUNTERS_MIN         (1ull << 16)
 #define HEAT_COUNTERS_MAX         (1ull << 26)
@@ -93,6 +96,8 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
         problem = "cold_segment_bytes must be at least 64 KiB";
     } else if (options->read_depth_max > READ_DEPTH_MAX) {
         problem = "read_depth_max must be at most 4096";
+    } else if (options->warm_reader_threads > READER_THREADS_MAX) {
+        problem = "warm_reader_threads must be at most 256";
     } else if (policy_is_auto(options) && options->curve_off) {
         problem = "the policy auto needs the curves that curve_off switches off";
     } else if (policy_first(options) == NULL) {
@@ -108,6 +113,7 @@ static int options_complete(struct tiers_options *options, char *error_text, siz
     DEFAULT(dirty_bytes_max, options->hot_bytes / 2);
     DEFAULT(flush_interval_ms, FLUSH_INTERVAL_MS_DEFAULT);
     DEFAULT(read_depth_max, READ_DEPTH_DEFAULT);
+    DEFAULT(warm_reader_threads, READER_THREADS_DEFAULT);
     DEFAULT(cold_read_permille_max, COLD_READ_PERMILLE_DEFAULT);
 #undef DEFAULT
     /* Else the applier would be held back while nothing has been handed to the mover. */
@@ -236,6 +242,9 @@ static void engine_free(struct tiers *tiers)
         observer_close(tiers->observer);
     }
     sampler_free(tiers->sampler);
+    if (tiers->reader_pool != NULL) {
+        reader_pool_close(tiers->reader_pool);
+    }
     if (tiers->apply_read != NULL) {
         warm_read_close(tiers->apply_read);
     }
@@ -308,6 +317,9 @@ static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_s
     }
     if (error == 0) {
         error = warm_read_open(tiers->warm, &tiers->apply_read);
+    }
+    if (error == 0) {
+        error = reader_pool_open(tiers->warm, options->warm_reader_threads, &tiers->reader_pool);
     }
     if (error == 0) {
         error = mover_open(tiers, &tiers->mover);

@@ -1,5 +1,6 @@
 /* The controller at work: measures a window, asks the controller, passes its answer on. Mover
  * thread; what tiers_placement shows is atomic. Cannot fail. */
+#include "memory_available.h"
 #include "mover_private.h"
 
 /* A load that swings is told of once in this time. */
@@ -86,6 +87,9 @@ void mover_control_step(struct mover *mover)
     }
     control->window_ms = now_ms;
     heat_age(tiers->heat, elapsed_ms);
+    struct warm_usage in_warm;
+    warm_usage(tiers->warm, &in_warm);
+    residency_step(&tiers->residency, in_warm.file_bytes, memory_available_bytes());
 
     struct controller_window window;
     struct controller_thresholds thresholds;

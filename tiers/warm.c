@@ -282,8 +282,10 @@ static int databases_open(struct warm *warm, MDB_txn *txn)
 {
     int rc;
     if ((rc = mdb_dbi_open(txn, NULL, 0, &warm->main)) != 0 ||
-        (rc = mdb_dbi_open(txn, "user", MDB_CREATE, &warm->spaces[TIERS_SPACE_USER])) != 0 ||
-        (rc = mdb_dbi_open(txn, "system", MDB_CREATE, &warm->spaces[TIERS_SPACE_SYSTEM])) != 0 ||
+        (rc = mdb_dbi_open(txn, WARM_USER_TREE, MDB_CREATE, &warm->spaces[TIERS_SPACE_USER])) !=
+            0 ||
+        (rc = mdb_dbi_open(txn, WARM_SYSTEM_TREE, MDB_CREATE, &warm->spaces[TIERS_SPACE_SYSTEM])) !=
+            0 ||
         (rc = mdb_dbi_open(txn, "segments", MDB_CREATE, &warm->segments)) != 0 ||
         (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &warm->meta)) != 0) {
         return warm_error(rc);

@@ -69,6 +69,21 @@ void warm_read_end(struct warm_read *read);
 /* Between begin and end. 0, TIERS_NOT_FOUND, TIERS_CORRUPT, TIERS_IO. */
 int warm_get(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
              struct warm_item *ret_item);
+/* Which pages were seen in memory, to be asked for once in each epoch. One for each thread, zeroed
+ * at first; its owner changes the epoch about once a second. */
+#define WARM_RESIDENCY_PAGES 1024
+struct warm_residency {
+    uint16_t epoch;
+    uint64_t pages[WARM_RESIDENCY_PAGES];
+};
+/* Between begin and end. Whether warm_get of the key, and copying its value, would most likely find
+ * all that it touches in memory. Does not wait for a disk itself; false if it cannot tell. */
+bool warm_resident(struct warm_read *read, struct warm_residency *residency, enum tiers_space space,
+                   const void *key, size_t key_len);
+/* Between begin and end: starts to read what lies under an inline value in one piece, if it is
+ * long. Copying it would fault page by page. */
+void warm_value_prefetch(const struct warm_item *item);
+
 /* The first item whose key is after `after` (NULL: the very first) in key order. The key returned
  * points into the map. */
 int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,

@@ -1,4 +1,5 @@
-/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words: for warm_check.c. */
+/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words: for warm_check.c and
+ * warm_resident.c. */
 #ifndef TIERS_WARM_LAYOUT_H
 #define TIERS_WARM_LAYOUT_H
 

@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct warm_read {
     struct warm *warm;
@@ -71,6 +73,31 @@ int warm_get(struct warm_read *read, enum tiers_space space, const void *key, si
     MDB_val data;
     int rc = mdb_get(read->txn, read->warm->spaces[space], &lookup, &data);
     return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
+}
+
+void warm_value_prefetch(const struct warm_item *item)
+{
+    size_t page_bytes = (size_t)getpagesize();
+    if (item->cold || item->value_len < page_bytes) {
+        return;
+    }
+    uintptr_t value = (uintptr_t)item->value;
+    uintptr_t first = value - value % page_bytes;
+    /* Advice: copying reads what was not taken. */
+    (void)madvise((void *)first, value - first + item->value_len, MADV_WILLNEED);
+}
+
+const struct warm *warm_read_warm(const struct warm_read *read)
+{
+    return read->warm;
+}
+
+bool warm_read_tree_row(struct warm_read *read, enum tiers_space space, MDB_val *ret_row)
+{
+    assert(read->begun);
+    const char *name = space == TIERS_SPACE_USER ? WARM_USER_TREE : WARM_SYSTEM_TREE;
+    MDB_val key = warm_val(name, strlen(name));
+    return mdb_get(read->txn, read->warm->main, &key, ret_row) == 0;
 }
 
 /* A cursor that is not renewed in each snapshot would look at pages of an older one. */

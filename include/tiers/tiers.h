@@ -109,7 +109,10 @@ struct tiers_options {
     uint32_t
         flush_interval_ms;   /* A flush begins when a write has been dirty this long. 0: default */
     uint32_t read_depth_max; /* Reads under way per tiers_reader. 0: default */
-    bool direct_io;          /* Bypass the page cache for cold segments where the FS allows */
+    /* Threads that look up the warm tier, for all readers together, where its pages are not in
+     * memory; made when they are first needed. 0: default, 32. At most 256. */
+    uint32_t warm_reader_threads;
+    bool direct_io;     /* Bypass the page cache for cold segments where the FS allows */
     const char *policy; /* Eviction policy of the hot tier; NULL: "lru". "auto": "lru" first, then
                          * whichever the curves (tiers_curve) show to be the best */
     bool curve_off;     /* Sample nothing: no curves, and no policy "auto" */
@@ -274,6 +277,8 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(hits_cold, counter, "Reads answered by the cold tier")                                       \
     X(misses, counter, "Reads of absent keys")                                                     \
     X(evictions, counter, "Clean records evicted from the hot tier")                               \
+    X(warm_reads_pooled, counter,                                                                  \
+      "Look-ups in the warm tier left to a reader thread: not in memory")                          \
     X(flushes, counter, "Flush transactions")                                                      \
     X(flushed_keys, counter, "Keys written by flushes")                                            \
     X(flushed_bytes, counter, "Bytes of keys and values written by flushes")                       \
