@@ -2,7 +2,9 @@
  *
  * Each get is what a front loop does: hash the key, hot_get, release the record. Keys are 64 bytes
  * and are drawn beforehand, uniformly (the worst case for caches) or skewed (a share of them from
- * a small set of hot keys). Prints one line a run; the last column is the gain of two threads.
+ * a small set of hot keys). Prints one line a run; the ratio is the gain of two threads, the last
+ * column the time of a processor that a get takes, which other processes on the machine disturb
+ * less.
  *
  * Usage: hot_bench [KEYS] [VALUE_BYTES]
  */
@@ -16,7 +18,7 @@
 #include <time.h>
 
 #define KEY_BYTES      64
-#define GETS           8000000
+#define GETS           4000000
 #define DRAWN          (1u << 18)
 #define THREADS_MAX    2
 #define RUNS           5
@@ -30,6 +32,7 @@ struct worker {
     bool skewed;
     uint64_t random;
     uint64_t hits;
+    double cpu_seconds;
     pthread_barrier_t *start;
 };
 
@@ -56,6 +59,14 @@ static unsigned draw(struct worker *worker)
     return (unsigned)((random >> 32) % worker->n_keys);
 }
 
+static double seconds_now(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
@@ -68,6 +79,7 @@ static void *run_worker(void *argument)
         drawn[i] = draw(worker);
     fill_key(key, 0);
     pthread_barrier_wait(worker->start);
+    worker->cpu_seconds = -seconds_now(CLOCK_THREAD_CPUTIME_ID);
     for (size_t i = 0; i < GETS; i++) {
         const struct tiers_record *record = NULL;
         uint64_t ticket = 0;
@@ -79,22 +91,20 @@ static void *run_worker(void *argument)
             tiers_record_release(record);
         }
     }
+    worker->cpu_seconds += seconds_now(CLOCK_THREAD_CPUTIME_ID);
     pthread_barrier_wait(worker->start);
     free(drawn);
     return NULL;
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
+struct measured {
+    double rate;   /* Gets a second of all threads together */
+    double cpu_ns; /* Of one get */
+};
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* Gets a second of all threads together. */
-static double measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+static struct measured measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
 {
+    struct measured measured = {0};
     struct worker workers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
     pthread_barrier_t start;
@@ -111,9 +121,9 @@ static double measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_
             abort();
     }
     pthread_barrier_wait(&start);
-    double began = seconds_now();
+    double began = seconds_now(CLOCK_MONOTONIC);
     pthread_barrier_wait(&start);
-    double seconds = seconds_now() - began;
+    double seconds = seconds_now(CLOCK_MONOTONIC) - began;
     for (unsigned i = 0; i < n_threads; i++) {
         pthread_join(threads[i], NULL);
         if (workers[i].hits != GETS) {
@@ -121,9 +131,11 @@ static double measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_
                     (unsigned long long)workers[i].hits, GETS);
             exit(1);
         }
+        measured.cpu_ns += workers[i].cpu_seconds * 1e9 / GETS / n_threads;
     }
     pthread_barrier_destroy(&start);
-    return (double)GETS * n_threads / seconds;
+    measured.rate = (double)GETS * n_threads / seconds;
+    return measured;
 }
 
 static int compare_doubles(const void *left, const void *right)
@@ -134,14 +146,19 @@ static int compare_doubles(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static double median(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+static struct measured median(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
 {
     double rates[RUNS];
+    double cpu_ns[RUNS];
 
-    for (size_t i = 0; i < RUNS; i++)
-        rates[i] = measure(hot, n_keys, skewed, n_threads);
+    for (size_t i = 0; i < RUNS; i++) {
+        struct measured measured = measure(hot, n_keys, skewed, n_threads);
+        rates[i] = measured.rate;
+        cpu_ns[i] = measured.cpu_ns;
+    }
     qsort(rates, RUNS, sizeof(rates[0]), compare_doubles);
-    return rates[RUNS / 2];
+    qsort(cpu_ns, RUNS, sizeof(cpu_ns[0]), compare_doubles);
+    return (struct measured){.rate = rates[RUNS / 2], .cpu_ns = cpu_ns[RUNS / 2]};
 }
 
 static void fill(struct hot *hot, unsigned n_keys, size_t value_bytes)
@@ -180,10 +197,12 @@ int main(int argc, char **argv)
     }
     fill(hot, n_keys, value_bytes);
     for (int skewed = 1; skewed >= 0; skewed--) {
-        double one = median(hot, n_keys, skewed != 0, 1);
-        double two = median(hot, n_keys, skewed != 0, 2);
-        printf("%-7s  %u keys  1 thread %.2f M gets/s  2 threads %.2f M gets/s  ratio %.2f\n",
-               skewed ? "skewed" : "uniform", n_keys, one / 1e6, two / 1e6, two / one);
+        struct measured one = median(hot, n_keys, skewed != 0, 1);
+        struct measured two = median(hot, n_keys, skewed != 0, 2);
+        printf("%-7s  %u keys  1 thread %.2f M gets/s  2 threads %.2f M gets/s  ratio %.2f  "
+               "CPU %.0f and %.0f ns\n",
+               skewed ? "skewed" : "uniform", n_keys, one.rate / 1e6, two.rate / 1e6,
+               two.rate / one.rate, one.cpu_ns, two.cpu_ns);
     }
     hot_close(hot);
     return 0;
