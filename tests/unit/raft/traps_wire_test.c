@@ -14,7 +14,7 @@
 /* Connected ones of this process, in which all three nodes live. */
 static bool is_tcp_connection(int fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0};
     socklen_t length = sizeof peer;
     int type = 0;
     socklen_t type_length = sizeof type;
