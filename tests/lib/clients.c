@@ -37,7 +37,8 @@ struct operation {
 /* A read at `default` or `stale`. */
 struct observation {
     struct history_read read;
-    uint8_t key, node, incarnation;
+    uint8_t key, node;
+    uint16_t incarnation;
 };
 
 struct client {
@@ -55,7 +56,7 @@ struct clients {
     size_t n_nodes;
     _Atomic uint64_t answered;
     _Atomic bool ending;
-    _Atomic uint8_t incarnations[CLUSTER_NODES_MAX];
+    _Atomic uint16_t incarnations[CLUSTER_NODES_MAX];
     struct client clients[CLIENTS];
 };
 
@@ -130,7 +131,7 @@ static void observe(struct client *client, size_t node, uint64_t key)
     struct http_answer answer;
     char path[48];
     const char *etag;
-    uint8_t incarnation = atomic_load(&clients->incarnations[node]);
+    uint16_t incarnation = atomic_load(&clients->incarnations[node]);
 
     snprintf(path, sizeof(path), "/key/register%" PRIu64 "?raw&level=%s", key,
              random_below(&client->random, 2) == 0 ? "default" : "stale");
