@@ -1,14 +1,15 @@
 /* The write-back buffer: see dirty.h for what it promises.
  *
- * The active generation is an array of records in order of arrival and an open-addressed map from
- * key to place in it. Freezing frees the map, stamps the generation with its position and links it
- * to the end of the queue, from where the mover takes the oldest.
+ * The active generation is an array of records in order of arrival and a map from key to place in
+ * it. Freezing frees the map, stamps the generation with its position and links it to the end of
+ * the queue, from where the mover takes the oldest.
  *
  * Fails only for want of memory, and then nothing has changed. The applier owns the active
  * generation; a lock guards the queue alone; the sum of bytes is atomic.
  */
 #include "dirty.h"
 
+#include "dirty_map.h"
 #include "record.h"
 
 #include <assert.h>
@@ -19,20 +20,10 @@
 
 #define RECORDS_MIN 64
 
-/* Of the places in the map so many are used at most before it doubles. */
-#define MAP_USED_MAX(places) ((places) / 4 * 3)
-
-/* Half of the hash lies beside the index so that other keys' records are seldom touched. */
-struct place {
-    uint32_t tag;
-    uint32_t number; /* Index of the record plus 1; 0: free */
-};
-
 struct dirty {
     struct dirty_generation *active; /* NULL until its first record */
     size_t records_max;              /* Of the active generation's array */
-    struct place *places;
-    size_t n_places; /* Power of two or 0 */
+    struct dirty_map map;            /* Of the active generation */
     uint64_t frozen_index;
     _Atomic uint64_t bytes;
 
@@ -74,7 +65,7 @@ void dirty_close(struct dirty *dirty)
         generation_free(generation);
     }
     generation_free(dirty->active);
-    free(dirty->places);
+    dirty_map_free(&dirty->map);
     pthread_mutex_destroy(&dirty->lock);
     free(dirty);
 }
@@ -109,6 +100,13 @@ static void active_grew(struct dirty *dirty, uint64_t bytes)
     bytes_add(dirty, bytes);
 }
 
+static void active_shrank(struct dirty *dirty, uint64_t bytes)
+{
+    assert(dirty->active->bytes >= bytes);
+    dirty->active->bytes -= bytes;
+    bytes_subtract(dirty, bytes);
+}
+
 static int records_reserve(struct dirty *dirty)
 {
     struct dirty_generation *active = dirty->active;
@@ -128,81 +126,38 @@ static int records_reserve(struct dirty *dirty)
     return 0;
 }
 
-static uint32_t tag_of(uint64_t hash)
+/* The record of a key that the active generation has by another of the same key. */
+static void record_replace(struct dirty *dirty, uint32_t number, const struct tiers_record *record)
 {
-    return (uint32_t)hash;
-}
+    const struct tiers_record *replaced = dirty->active->records[number];
 
-static void places_fill(struct place *places, size_t n_places, struct place entry)
-{
-    size_t i = entry.tag & (n_places - 1);
-
-    while (places[i].number != 0)
-        i = (i + 1) & (n_places - 1);
-    places[i] = entry;
-}
-
-static int places_reserve(struct dirty *dirty)
-{
-    if (dirty->active->n < MAP_USED_MAX(dirty->n_places))
-        return 0;
-    size_t wanted = dirty->n_places == 0 ? (size_t)2 * RECORDS_MIN : 2 * dirty->n_places;
-    struct place *places = calloc(wanted, sizeof(places[0]));
-    if (places == NULL)
-        return TIERS_NO_MEMORY;
-    for (size_t i = 0; i < dirty->n_places; i++) {
-        if (dirty->places[i].number != 0)
-            places_fill(places, wanted, dirty->places[i]);
-    }
-    free(dirty->places);
-    dirty->places = places;
-    active_grew(dirty, (wanted - dirty->n_places) * sizeof(places[0]));
-    dirty->n_places = wanted;
-    return 0;
-}
-
-/* Where in the active generation the record of this key stands, or NULL. */
-static const struct tiers_record **active_find(const struct dirty *dirty, uint64_t hash,
-                                               const struct tiers_record *record)
-{
-    size_t mask = dirty->n_places - 1;
-
-    if (dirty->n_places == 0)
-        return NULL;
-    for (size_t i = tag_of(hash) & mask; dirty->places[i].number != 0; i = (i + 1) & mask) {
-        if (dirty->places[i].tag != tag_of(hash))
-            continue;
-        const struct tiers_record **found = &dirty->active->records[dirty->places[i].number - 1];
-        if (record_key_equals(*found, (enum tiers_space)record->space, tiers_record_key(record),
-                              record->key_len))
-            return found;
-    }
-    return NULL;
+    tiers_record_retain(record);
+    dirty->active->records[number] = record;
+    active_grew(dirty, record->charge);
+    active_shrank(dirty, replaced->charge);
+    tiers_record_release(replaced);
 }
 
 int dirty_add(struct dirty *dirty, uint64_t hash, const struct tiers_record *record,
               uint64_t now_ms)
 {
+    uint32_t number = 0;
+
     if (dirty->active == NULL && active_open(dirty) != 0)
         return TIERS_NO_MEMORY;
     struct dirty_generation *active = dirty->active;
-    const struct tiers_record **found = active_find(dirty, hash, record);
-    if (found != NULL) {
-        const struct tiers_record *replaced = *found;
-        tiers_record_retain(record);
-        *found = record;
-        active_grew(dirty, record->charge);
-        active->bytes -= replaced->charge;
-        bytes_subtract(dirty, replaced->charge);
-        tiers_record_release(replaced);
+    if (dirty_map_find(&dirty->map, hash, record, active->records, &number)) {
+        record_replace(dirty, number, record);
         return 0;
     }
-    if (records_reserve(dirty) != 0 || places_reserve(dirty) != 0)
+    size_t map_bytes = dirty_map_bytes(&dirty->map);
+    if (records_reserve(dirty) != 0 || dirty_map_reserve(&dirty->map) != 0)
         return TIERS_NO_MEMORY;
+    dirty_map_insert(&dirty->map, hash, (uint32_t)active->n);
+    active_grew(dirty, dirty_map_bytes(&dirty->map));
+    active_shrank(dirty, map_bytes);
     tiers_record_retain(record);
     active->records[active->n++] = record;
-    places_fill(dirty->places, dirty->n_places,
-                (struct place){.tag = tag_of(hash), .number = (uint32_t)active->n});
     active_grew(dirty, record->charge);
     if (active->opened_ms == 0)
         active->opened_ms = now_ms > 0 ? now_ms : 1; /* 0 means empty, also when a clock begins */
@@ -212,6 +167,11 @@ int dirty_add(struct dirty *dirty, uint64_t hash, const struct tiers_record *rec
 uint64_t dirty_active_bytes(const struct dirty *dirty)
 {
     return dirty->active != NULL ? dirty->active->bytes : 0;
+}
+
+size_t dirty_active_keys(const struct dirty *dirty)
+{
+    return dirty->active != NULL ? dirty->active->n : 0;
 }
 
 uint64_t dirty_active_opened_ms(const struct dirty *dirty)
@@ -236,17 +196,13 @@ int dirty_freeze(struct dirty *dirty, const struct tiers_position *position)
     if (dirty->active == NULL && active_open(dirty) != 0)
         return TIERS_NO_MEMORY;
     struct dirty_generation *generation = dirty->active;
-    uint64_t map_bytes = dirty->n_places * sizeof(dirty->places[0]);
 
     generation->position = *position;
-    generation->bytes -= map_bytes;
-    free(dirty->places);
-    dirty->places = NULL;
-    dirty->n_places = 0;
+    active_shrank(dirty, dirty_map_bytes(&dirty->map));
+    dirty_map_free(&dirty->map);
     dirty->records_max = 0;
     dirty->active = NULL;
     dirty->frozen_index = position->index;
-    bytes_subtract(dirty, map_bytes);
 
     pthread_mutex_lock(&dirty->lock);
     if (dirty->newest != NULL)

@@ -36,8 +36,9 @@ int dirty_add(struct dirty *dirty, uint64_t hash, const struct tiers_record *rec
  * back. 0, or TIERS_NO_MEMORY with nothing changed. */
 int dirty_freeze(struct dirty *dirty, const struct tiers_position *position);
 
-/* Bytes and age of the active generation. Applier. */
+/* Bytes, keys and age of the active generation. Applier. */
 uint64_t dirty_active_bytes(const struct dirty *dirty);
+size_t dirty_active_keys(const struct dirty *dirty);
 uint64_t dirty_active_opened_ms(const struct dirty *dirty); /* 0: empty */
 
 /* Bytes of all generations, frozen and in flush included. Any thread. */

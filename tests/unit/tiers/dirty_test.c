@@ -51,12 +51,42 @@ static void the_last_write_of_a_key_replaces_those_before(void **state)
     for (uint64_t version = 3; version < 100; version++)
         add(dirty, 7, version);
     assert_int_equal(dirty_active_bytes(dirty), bytes);
+    assert_int_equal(dirty_active_keys(dirty), 2);
     freeze(dirty, 1);
+    assert_int_equal(dirty_active_keys(dirty), 0);
     struct dirty_generation *generation = dirty_oldest(dirty);
     assert_non_null(generation);
     assert_int_equal(generation->n, 2);
     assert_int_equal(generation->records[0]->meta.mod_revision, 99);
     assert_int_equal(generation->records[1]->meta.mod_revision, 2);
+}
+
+/* The map that knows them doubles several times, a little with each record. */
+static void a_key_is_known_however_many_came_after_it(void **state)
+{
+    enum { N = 3000 };
+    static const unsigned parts[] = {1, 2, 3, 5, 8, 13};
+    static uint64_t versions[N];
+    struct dirty *dirty = *state;
+
+    for (unsigned number = 0; number < N; number++) {
+        for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+            versions[number / parts[i]] = number + 1;
+            add(dirty, number / parts[i], number + 1);
+        }
+        assert_int_equal(dirty_active_keys(dirty), number + 1);
+    }
+    uint64_t bytes = dirty_active_bytes(dirty);
+    assert_int_equal(bytes, dirty_bytes(dirty));
+    freeze(dirty, 1);
+    struct dirty_generation *generation = dirty_oldest(dirty);
+    assert_int_equal(generation->n, N);
+    for (unsigned number = 0; number < N; number++)
+        assert_int_equal(generation->records[number]->meta.mod_revision, versions[number]);
+    assert_true(generation->bytes < bytes); /* Its map is gone */
+    assert_int_equal(generation->bytes, dirty_bytes(dirty));
+    dirty_done(dirty, generation);
+    assert_int_equal(dirty_bytes(dirty), 0);
 }
 
 static void a_frozen_generation_keeps_what_it_held(void **state)
@@ -217,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_DIRTY(the_last_write_of_a_key_replaces_those_before),
+        WITH_DIRTY(a_key_is_known_however_many_came_after_it),
         WITH_DIRTY(a_frozen_generation_keeps_what_it_held),
         WITH_DIRTY(a_deletion_is_carried_like_a_write),
         WITH_DIRTY(an_index_that_moved_makes_a_generation_without_records),
