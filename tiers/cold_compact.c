@@ -1,8 +1,8 @@
 /* Compaction of cold segments. Mover thread.
  *
  * The happy path: choose the deadest segment, read it from its start, append again each record that
- * its key still points to, and after each batch sync and move the pointers in one warm transaction
- * that checks revision and location of each once more. One step is one batch, so that all other
+ * its key still points to, and after each batch sync and move the pointers in warm transactions
+ * that check revision and location of each once more. One step is one batch, so that all other
  * work goes between. When no live byte is left, one transaction deletes the segment's row, and then
  * the file goes; a reader that still holds it finishes first.
  *
@@ -84,7 +84,8 @@ static int moved_point(struct warm_write *write, const struct moved *moved, cons
                          now.value_len, &moved->to);
 }
 
-static int batch_point(struct compaction *compaction)
+/* Moves the pointers [first, last). The rows of the segments that grew come with the first. */
+static int pointers_move(struct compaction *compaction, size_t first, size_t last)
 {
     struct mover *mover = compaction->mover;
     struct warm_write *write = NULL;
@@ -92,7 +93,7 @@ static int batch_point(struct compaction *compaction)
     if (error) {
         return error;
     }
-    for (size_t i = 0; i < compaction->n && error == 0; i++) {
+    for (size_t i = first; i < last && error == 0; i++) {
         const struct moved *moved = &compaction->moved[i];
         error = moved_point(write, moved, compaction->keys + moved->key_at);
     }
@@ -106,6 +107,18 @@ static int batch_point(struct compaction *compaction)
     error = warm_write_commit(write);
     if (error == 0) {
         mover_cold_rows_done(mover);
+    }
+    return error;
+}
+
+/* A segment's keys may lie anywhere in the index. Those that are cut off point where they did. */
+static int batch_point(struct compaction *compaction)
+{
+    int error = 0;
+    for (size_t i = 0; i < compaction->n && error == 0; i += WARM_WRITE_KEYS_MAX) {
+        size_t left = compaction->n - i;
+        error = pointers_move(compaction, i,
+                              i + (left < WARM_WRITE_KEYS_MAX ? left : WARM_WRITE_KEYS_MAX));
     }
     return error;
 }

@@ -23,19 +23,21 @@ struct batch {
     uint64_t bytes; /* Of keys and values */
 };
 
-/* The oldest generation, and more while all of them together are no larger than one is meant to be:
- * in the worst case each record dirties a page, and LMDB holds those in memory until the commit.
+/* The oldest generation, and more while all of them together are no larger than one is meant to be.
  * Their links are set under the apply mutex only. */
 static void batch_collect(struct tiers *tiers, size_t n_max, struct batch *ret_batch)
 {
     uint64_t charges = 0;
+    size_t keys = 0;
     pthread_mutex_lock(&tiers->apply_mutex);
     ret_batch->n = 0;
     struct dirty_generation *generation = dirty_oldest(tiers->dirty);
     while (generation != NULL && ret_batch->n < n_max &&
-           (ret_batch->n == 0 || charges + generation->bytes <= tiers->options.flush_bytes)) {
+           (ret_batch->n == 0 || (charges + generation->bytes <= tiers->options.flush_bytes &&
+                                  keys + generation->n <= WARM_WRITE_KEYS_MAX))) {
         ret_batch->generations[ret_batch->n++] = generation;
         charges += generation->bytes;
+        keys += generation->n;
         generation = generation->next;
     }
     pthread_mutex_unlock(&tiers->apply_mutex);

@@ -17,6 +17,11 @@
 #define WARM_MAP_BYTES_DEFAULT (1ull << 40)
 
 struct warm;
+/* Keys scattered over the index that one transaction may change. Each may dirty a page, and LMDB
+ * holds those in memory until the commit, and the memory until it is closed. A group of applies is
+ * not divided for it. */
+#define WARM_WRITE_KEYS_MAX 4096
+
 struct warm_read;  /* A read transaction, reusable; one thread at a time */
 struct warm_write; /* The write transaction */
 

@@ -128,6 +128,8 @@ struct replica {
     uint64_t last_contact_ms;
     raft_index catch_up_target; /* 0: not known yet */
     bool caught_up;
+    raft_index log_first_seen;      /* At which truncation_worth_it was found */
+    raft_index truncation_worth_it; /* See truncate.c */
     bool too_far_behind;
     struct transfer_serving servings[TRANSFERS_MAX];
     struct transfer_fetch *fetch; /* NULL: none under way */

@@ -64,6 +64,11 @@ damaged:
     return false;
 }
 
+static size_t entry_bytes(const struct log_cache *log, raft_index index)
+{
+    return log_cache_at(log, index)->payload.len + sizeof(struct log_slot);
+}
+
 /* Entries before `index` that fit into the bytes to keep; at least 1. */
 static unsigned trailing_entries(const struct log_cache *log, raft_index index, size_t keep_bytes)
 {
@@ -71,11 +76,31 @@ static unsigned trailing_entries(const struct log_cache *log, raft_index index, 
     unsigned n = 0;
 
     while (index > log->first && bytes < keep_bytes && n < UINT32_MAX) {
-        bytes += log_cache_at(log, index)->payload.len + sizeof(struct log_slot);
+        bytes += entry_bytes(log, index);
         index--;
         n++;
     }
     return n > 0 ? n : 1;
+}
+
+/* The first index at which there is so much to free that it is worth it: each truncation ends a
+ * segment of the log, whatever it frees. Found once for each beginning of the log. */
+static raft_index index_worth_it(struct replica *replica)
+{
+    const struct log_cache *log = &replica->driver.log;
+    size_t bytes = 0;
+
+    if (replica->log_first_seen == log->first && replica->truncation_worth_it <= log->last)
+        return replica->truncation_worth_it;
+    replica->log_first_seen = log->first;
+    replica->truncation_worth_it = log->first;
+    while (replica->truncation_worth_it <= log->last) {
+        bytes += entry_bytes(log, replica->truncation_worth_it);
+        if (bytes >= replica->options.log_cache_bytes / 4 * 3) /* Of which half stays */
+            break;
+        replica->truncation_worth_it++;
+    }
+    return replica->truncation_worth_it;
 }
 
 void truncate_log_if_long(struct replica *replica)
@@ -100,7 +125,7 @@ void truncate_log_if_long(struct replica *replica)
      * that node has to begin anew. */
     if (index > hold && driver->log.bytes < HOLD_FACTOR * replica->options.log_cache_bytes)
         index = hold;
-    if (!log_cache_has(&driver->log, index))
+    if (!log_cache_has(&driver->log, index) || index < index_worth_it(replica))
         return;
     trailing = trailing_entries(&driver->log, index, replica->options.log_cache_bytes / 2);
     if (index - driver->log.first < trailing)

@@ -124,6 +124,26 @@ static void generations_flushed_together_leave_the_position_of_the_last(void **s
     model_free(model);
 }
 
+/* Each may dirty a page, and LMDB keeps them all in memory. */
+static void a_transaction_changes_so_many_keys_at_most(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(3 * WARM_WRITE_KEYS_MAX);
+    fixture_close(f);
+    f->options.hot_bytes = 64u << 20;
+    f->options.flush_bytes = 16u << 20;
+    fixture_open(f, false);
+    for (size_t i = 0; i < model->n; i++) {
+        model_put_group(f->tiers, model, i, 8);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    struct tiers_stats stats = fixture_stats(f);
+    assert_int_equal(stats.flushed_keys, model->n);
+    assert_int_equal(stats.flushes, 3);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
 static void demotion_brings_the_warm_tier_into_its_budget(void **state)
 {
     struct fixture *f = *state;
@@ -404,6 +424,7 @@ int main(void)
         TEST(empty_groups_become_durable_too),
         TEST(an_overwritten_key_costs_one_warm_write),
         TEST(generations_flushed_together_leave_the_position_of_the_last),
+        TEST(a_transaction_changes_so_many_keys_at_most),
         TEST(demotion_brings_the_warm_tier_into_its_budget),
         TEST(hot_keys_stay_warm),
         TEST(demotion_never_resurrects_an_overwritten_or_deleted_key),
