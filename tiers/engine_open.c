@@ -37,6 +37,9 @@
 #define HEAT_COUNTERS_MIN         (1ull << 16)
 #define HEAT_COUNTERS_MAX         (1ull << 26)
 #define HEAT_BYTES_PER_COUNTER    256
+#define HEAT_COUNTERS_PER_BYTE    2
+/* What goes beyond counts as hot bytes, of which it may take about an eighth. */
+#define HEAT_BYTES_FREE (4ull << 20)
 /* One read of twenty may be a cold one. */
 #define COLD_READ_PERMILLE_DEFAULT 50
 #define POLICY_DEFAULT             "lru"
@@ -208,19 +211,29 @@ static int cold_tier_open(struct tiers *tiers, char *error_text, size_t error_te
     return error;
 }
 
-static int memory_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+static size_t heat_counters(const struct tiers_options *options)
 {
-    const struct tiers_options *options = &tiers->options;
     uint64_t larger =
         options->hot_bytes > options->warm_bytes ? options->hot_bytes : options->warm_bytes;
     uint64_t counters = larger / HEAT_BYTES_PER_COUNTER;
-    counters = counters < HEAT_COUNTERS_MAX ? counters : HEAT_COUNTERS_MAX;
-    counters = counters > HEAT_COUNTERS_MIN ? counters : HEAT_COUNTERS_MIN;
+    uint64_t most = (options->hot_bytes / 8 + HEAT_BYTES_FREE) * HEAT_COUNTERS_PER_BYTE;
+    most = most < HEAT_COUNTERS_MAX ? most : HEAT_COUNTERS_MAX;
+    counters = counters < most ? counters : most;
+    return (size_t)(counters > HEAT_COUNTERS_MIN ? counters : HEAT_COUNTERS_MIN);
+}
+
+static int memory_open(struct tiers *tiers, char *error_text, size_t error_text_size)
+{
+    const struct tiers_options *options = &tiers->options;
     struct hot_options hot_options = {.bytes = options->hot_bytes, .policy = policy_first(options)};
-    tiers->heat = heat_new((size_t)counters);
+    tiers->heat = heat_new(heat_counters(options));
     int error = tiers->heat == NULL ? TIERS_NO_MEMORY : 0;
     if (error == 0) {
         error = hot_open(&hot_options, &tiers->hot);
+    }
+    if (error == 0) {
+        uint64_t bytes = heat_bytes(tiers->heat);
+        hot_reserve(tiers->hot, bytes > HEAT_BYTES_FREE ? bytes - HEAT_BYTES_FREE : 0);
     }
     if (error == 0) {
         error = dirty_open(&tiers->dirty);

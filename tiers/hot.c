@@ -29,6 +29,7 @@
 #include <assert.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,13 +54,16 @@ struct hot_shard {
     struct hot_table table;
     struct hot_policy policy;
     uint64_t budget_bytes;
-    uint64_t bytes;       /* Everything: this struct, buckets, entries, records */
+    uint64_t bytes;       /* Everything: this struct, buckets, policy, entries, records */
+    uint64_t own_bytes;   /* Of that, what is no entry or record */
     uint64_t clean_bytes; /* Of that, what the policy may evict */
     uint64_t evictions;
     uint64_t tickets[TICKET_STRIPES];
 } __attribute__((aligned(128))); /* Two lines: the processor fetches them in pairs */
 
 struct hot {
+    uint64_t budget_bytes;
+    _Atomic uint64_t reserved_bytes;
     size_t n_shards;
     struct hot_shard *shards;
 };
@@ -126,12 +130,29 @@ static void entries_free(struct hot_entry *gone)
 
 /* ---------------------------------------------------------------- changes of a shard, lock held */
 
+static uint64_t shard_own_bytes(const struct hot_shard *shard)
+{
+    return sizeof(*shard) + hot_table_bytes(&shard->table) + hot_policy_bytes(&shard->policy);
+}
+
+/* What entries and records may take. */
+static uint64_t shard_room_bytes(const struct hot_shard *shard)
+{
+    return shard->budget_bytes > shard->own_bytes ? shard->budget_bytes - shard->own_bytes : 0;
+}
+
+/* Counts what table and policy have grown to. The policy divides what they leave. */
+static void shard_own_bytes_set(struct hot_shard *shard, uint64_t own_bytes)
+{
+    shard->bytes += own_bytes - shard->own_bytes;
+    shard->own_bytes = own_bytes;
+    hot_policy_resize(&shard->policy, shard_room_bytes(shard));
+}
+
 static void shard_insert(struct hot_shard *shard, struct hot_entry *entry)
 {
-    uint64_t table_bytes = hot_table_bytes(&shard->table);
-
     hot_table_insert(&shard->table, entry);
-    shard->bytes += hot_table_bytes(&shard->table) - table_bytes + entry->node.size;
+    shard->bytes += entry->node.size;
 }
 
 /* Takes an entry that is not in the policy out of the table and puts it on the list `gone`. */
@@ -159,7 +180,7 @@ static void policy_leave(struct hot_shard *shard, struct hot_entry *entry, bool 
     shard->clean_bytes -= entry->node.size;
 }
 
-/* What no eviction can make room for: dirty entries, buckets, the shard itself. */
+/* What no eviction can make room for: dirty entries, buckets, policy, the shard itself. */
 static uint64_t shard_fixed_bytes(const struct hot_shard *shard)
 {
     return shard->bytes - shard->clean_bytes;
@@ -169,7 +190,12 @@ static uint64_t shard_fixed_bytes(const struct hot_shard *shard)
  * those who wait for the lock. */
 static bool shard_evict(struct hot_shard *shard, struct hot_entry **gone)
 {
-    for (unsigned i = 0; shard->bytes > shard->budget_bytes; i++) {
+    for (unsigned i = 0;; i++) {
+        uint64_t own_bytes = shard_own_bytes(shard);
+        if (own_bytes != shard->own_bytes)
+            shard_own_bytes_set(shard, own_bytes);
+        if (shard->bytes <= shard->budget_bytes)
+            return false;
         struct hot_entry *victim = hot_policy_victim(&shard->policy);
         if (victim == NULL)
             return false;
@@ -243,7 +269,7 @@ static int shard_open(struct hot_shard *shard, const struct policy_type *policy,
     if (result != 0)
         goto fail_policy;
     shard->budget_bytes = budget_bytes;
-    shard->bytes = sizeof(*shard) + hot_table_bytes(&shard->table);
+    shard_own_bytes_set(shard, shard_own_bytes(shard));
     result = 0;
     goto out;
 
@@ -263,6 +289,11 @@ static void shard_close(struct hot_shard *shard)
     pthread_mutex_destroy(&shard->lock);
 }
 
+static uint64_t budget_of_shards(const struct hot *hot, size_t n_shards)
+{
+    return (hot->budget_bytes - sizeof(*hot) - atomic_load(&hot->reserved_bytes)) / n_shards;
+}
+
 int hot_open(const struct hot_options *options, struct hot **ret_hot)
 {
     size_t n_shards = options->shards != 0 ? options->shards : shards_for(options->bytes);
@@ -278,7 +309,8 @@ int hot_open(const struct hot_options *options, struct hot **ret_hot)
         free(hot);
         return TIERS_NO_MEMORY;
     }
-    uint64_t shard_bytes = (options->bytes - sizeof(*hot)) / n_shards;
+    hot->budget_bytes = options->bytes;
+    uint64_t shard_bytes = budget_of_shards(hot, n_shards);
     while (hot->n_shards < n_shards) {
         int result = shard_open(&hot->shards[hot->n_shards], options->policy, shard_bytes);
         if (result != 0) {
@@ -437,6 +469,19 @@ void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record
     shard_settle(shard, gone);
 }
 
+void hot_reserve(struct hot *hot, uint64_t bytes)
+{
+    assert(bytes <= hot->budget_bytes / 2);
+    atomic_store(&hot->reserved_bytes, bytes);
+    for (size_t i = 0; i < hot->n_shards; i++) {
+        struct hot_shard *shard = &hot->shards[i];
+        shard_lock(shard);
+        shard->budget_bytes = budget_of_shards(hot, hot->n_shards);
+        shard_own_bytes_set(shard, shard_own_bytes(shard));
+        shard_settle(shard, NULL);
+    }
+}
+
 static void shard_switch_end(struct hot_shard *shard)
 {
     bool more = true;
@@ -444,7 +489,7 @@ static void shard_switch_end(struct hot_shard *shard)
     while (more) {
         shard_lock(shard);
         more = hot_policy_move(&shard->policy, MOVES_PER_LOCK);
-        shard_unlock(shard);
+        shard_settle(shard, NULL);
     }
 }
 
@@ -457,8 +502,8 @@ int hot_policy_switch(struct hot *hot, const struct policy_type *type)
     for (; n < hot->n_shards && result == 0; n++) {
         struct hot_shard *shard = &hot->shards[n];
         shard_lock(shard);
-        result = hot_policy_begin(&shard->policy, type, shard->budget_bytes);
-        shard_unlock(shard);
+        result = hot_policy_begin(&shard->policy, type, shard_room_bytes(shard));
+        shard_settle(shard, NULL);
     }
     if (result != 0) {
         for (size_t i = 0; i + 1 < n; i++) {
@@ -474,7 +519,7 @@ int hot_policy_switch(struct hot *hot, const struct policy_type *type)
 
 void hot_stats(struct hot *hot, struct hot_stats *ret_stats)
 {
-    struct hot_stats stats = {.bytes = sizeof(*hot)};
+    struct hot_stats stats = {.bytes = sizeof(*hot) + atomic_load(&hot->reserved_bytes)};
 
     for (size_t i = 0; i < hot->n_shards; i++) {
         struct hot_shard *shard = &hot->shards[i];

@@ -2,7 +2,8 @@
  *
  * It holds clean records (also in the warm tier; the policy may evict them) and dirty ones (not yet
  * flushed; pinned). A shard is a table, a lock and an instance of the policy. Every byte counts
- * against the budget: records as the allocator rounds them, entries, table slots.
+ * against the budget: records as the allocator rounds them, entries, table slots, what the policy
+ * remembers of keys that left.
  *
  * One applier thread writes; any thread reads and admits; the mover cleans.
  *
@@ -29,7 +30,7 @@ struct hot_options {
 };
 
 struct hot_stats {
-    uint64_t bytes; /* All overhead counted, dirty records included */
+    uint64_t bytes; /* All overhead counted; dirty records and what is reserved included */
     uint64_t keys;
     uint64_t evictions;
 };
@@ -70,6 +71,10 @@ void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record
 /* One thread at a time; others go on. Hands the clean records of each shard to a new policy, those
  * that would leave first at first, a few at a time. 0, or TIERS_NO_MEMORY: the policy stays. */
 int hot_policy_switch(struct hot *hot, const struct policy_type *type);
+
+/* Opening, or mover. So many bytes of the budget, half of it at most, are used outside the table
+ * from now on: records make room for them. */
+void hot_reserve(struct hot *hot, uint64_t bytes);
 
 void hot_stats(struct hot *hot, struct hot_stats *ret_stats);
 

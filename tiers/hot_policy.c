@@ -102,6 +102,25 @@ struct hot_entry *hot_policy_victim(struct hot_policy *policy)
     return node != NULL ? entry_of(node) : NULL;
 }
 
+static size_t instance_bytes(const struct hot_policy_instance *instance)
+{
+    if (instance->type == NULL || instance->type->bytes == NULL)
+        return 0;
+    return instance->type->bytes(instance->policy);
+}
+
+size_t hot_policy_bytes(const struct hot_policy *policy)
+{
+    return instance_bytes(&policy->now) + instance_bytes(&policy->before);
+}
+
+/* The instance before has its entries to hand over, no more to take in. */
+void hot_policy_resize(struct hot_policy *policy, uint64_t capacity)
+{
+    if (policy->now.type->resize != NULL)
+        policy->now.type->resize(policy->now.policy, capacity);
+}
+
 int hot_policy_begin(struct hot_policy *policy, const struct policy_type *type, uint64_t capacity)
 {
     struct hot_policy_instance next;

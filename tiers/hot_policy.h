@@ -33,6 +33,9 @@ void hot_policy_enter(struct hot_policy *policy, struct hot_entry *entry);
 void hot_policy_leave(struct hot_policy *policy, struct hot_entry *entry, bool evicted);
 /* NULL: there is no entry. */
 struct hot_entry *hot_policy_victim(struct hot_policy *policy);
+/* Memory that it takes beside the entries. */
+size_t hot_policy_bytes(const struct hot_policy *policy);
+void hot_policy_resize(struct hot_policy *policy, uint64_t capacity);
 
 /* Begins a switch: entries will be handed over by hot_policy_move. 0, or TIERS_NO_MEMORY with
  * nothing changed. No switch is under way. */

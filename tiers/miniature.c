@@ -221,7 +221,9 @@ static void point_feed(struct miniature *miniature, struct point *point,
 
     point->step_samples++;
     for (size_t i = 0; i < miniature->n_policies; i++) {
-        if (shadow_feed(point->shadows[i], sample, capacity))
+        struct sample charged = *sample;
+        charged.size += miniature->policies[i]->bytes_per_entry;
+        if (shadow_feed(point->shadows[i], &charged, capacity))
             point->misses[i] += weight;
     }
     while (point_keys(miniature, point) > miniature->options.keys_max)

@@ -49,6 +49,12 @@ struct policy_type {
     bool (*admits)(const struct policy *policy, uint32_t size);
     /* Optional: the capacity changed. */
     void (*resize)(struct policy *policy, uint64_t capacity);
+    /* Optional: memory beside the nodes that grows with use, such as ghost lists and sketches.
+     * Absent: a struct of less than 256 bytes is all. May change with insert, remove, prepare,
+     * victim and resize, not with hit. */
+    size_t (*bytes)(const struct policy *policy);
+    /* About what that comes to for each entry inside, for predictions. */
+    uint32_t bytes_per_entry;
     /* Optional: the owner may keep a hit to itself if, of the insertions and hits that it told,
      * fewer have come since the entry's last than a POLICY_LATE_HITS_DIVISOR-th of the entries
      * inside. It saves the owner the writes where hits are frequent. Recency then is exact but for

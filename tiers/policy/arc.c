@@ -132,6 +132,11 @@ static struct policy_node *arc_victim(struct policy *arc)
     return replace(arc);
 }
 
+static size_t arc_bytes(const struct policy *arc)
+{
+    return sizeof(*arc) + ghost_bytes(arc->b1) + ghost_bytes(arc->b2);
+}
+
 const struct policy_type policy_arc = {
     .name = "arc",
     .create = arc_create,
@@ -142,4 +147,6 @@ const struct policy_type policy_arc = {
     .victim = arc_victim,
     .prepare = arc_prepare,
     .resize = arc_resize,
+    .bytes = arc_bytes,
+    .bytes_per_entry = 40, /* A ghost each */
 };

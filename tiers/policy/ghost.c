@@ -172,3 +172,8 @@ uint64_t ghost_size(const struct ghost *ghost)
 {
     return ghost->size;
 }
+
+size_t ghost_bytes(const struct ghost *ghost)
+{
+    return sizeof(*ghost) + ghost->n_slots * (sizeof(struct slot) + sizeof(uint32_t));
+}

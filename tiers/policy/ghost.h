@@ -8,6 +8,7 @@
 #define TIERS_POLICY_GHOST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct ghost;
@@ -25,5 +26,7 @@ bool ghost_remove(struct ghost *ghost, uint64_t key_hash);
 /* Forgets the oldest key, if any. */
 void ghost_drop_oldest(struct ghost *ghost);
 uint64_t ghost_size(const struct ghost *ghost);
+/* Memory that it takes. */
+size_t ghost_bytes(const struct ghost *ghost);
 
 #endif

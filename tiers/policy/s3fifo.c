@@ -132,6 +132,11 @@ static struct policy_node *s3fifo_victim(struct policy *s3fifo)
                                        : s3fifo->small.tail;
 }
 
+static size_t s3fifo_bytes(const struct policy *s3fifo)
+{
+    return sizeof(*s3fifo) + ghost_bytes(s3fifo->ghost);
+}
+
 const struct policy_type policy_s3fifo = {
     .name = "s3fifo",
     .create = s3fifo_create,
@@ -143,4 +148,6 @@ const struct policy_type policy_s3fifo = {
     .prepare = s3fifo_prepare,
     .admits = s3fifo_admits,
     .resize = s3fifo_resize,
+    .bytes = s3fifo_bytes,
+    .bytes_per_entry = 36, /* 0.9 ghosts */
 };

@@ -94,3 +94,8 @@ void sketch_age(struct sketch *sketch)
     for (uint64_t i = 0; i < ROWS * sketch->width; i++)
         sketch->counters[i] /= 2;
 }
+
+size_t sketch_bytes(const struct sketch *sketch)
+{
+    return sizeof(*sketch) + ROWS * sketch->width;
+}

@@ -4,6 +4,7 @@
 #ifndef TIERS_POLICY_SKETCH_H
 #define TIERS_POLICY_SKETCH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct sketch;
@@ -17,5 +18,7 @@ void sketch_fit(struct sketch *sketch, uint64_t entries);
 void sketch_add(struct sketch *sketch, uint64_t key_hash);
 unsigned sketch_estimate(const struct sketch *sketch, uint64_t key_hash);
 void sketch_age(struct sketch *sketch);
+/* Memory that it takes. */
+size_t sketch_bytes(const struct sketch *sketch);
 
 #endif

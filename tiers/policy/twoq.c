@@ -83,6 +83,11 @@ static struct policy_node *twoq_victim(struct policy *twoq)
     return twoq->am.tail;
 }
 
+static size_t twoq_bytes(const struct policy *twoq)
+{
+    return sizeof(*twoq) + ghost_bytes(twoq->a1out);
+}
+
 const struct policy_type policy_twoq = {
     .name = "twoq",
     .create = twoq_create,
@@ -94,4 +99,6 @@ const struct policy_type policy_twoq = {
     .prepare = twoq_prepare,
     .admits = twoq_admits,
     .resize = twoq_resize,
+    .bytes = twoq_bytes,
+    .bytes_per_entry = 20, /* Half a ghost */
 };

@@ -210,6 +210,11 @@ static struct policy_node *wtinylfu_victim(struct policy *lfu)
     }
 }
 
+static size_t wtinylfu_bytes(const struct policy *lfu)
+{
+    return sizeof(*lfu) + sketch_bytes(lfu->sketch);
+}
+
 const struct policy_type policy_wtinylfu = {
     .name = "wtinylfu",
     .create = wtinylfu_create,
@@ -220,4 +225,6 @@ const struct policy_type policy_wtinylfu = {
     .victim = wtinylfu_victim,
     .prepare = wtinylfu_prepare,
     .resize = wtinylfu_resize,
+    .bytes = wtinylfu_bytes,
+    .bytes_per_entry = 24, /* Four to eight counters in each of four rows */
 };

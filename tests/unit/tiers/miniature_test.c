@@ -111,8 +111,10 @@ the_curve_of_a_zipf_load_is_that_of_exact_simulation_within_three_hundredths(voi
         uint64_t hash = hash_of(zipf_draw(&zipf, &random));
         read_feed(miniature, hash, SAMPLE_READ);
         for (size_t p = 0; p < TIERS_CURVE_POINTS; p += 3) {
-            for (size_t j = 0; j < curve.n_policies; j++)
-                hits[p][j] += shadow_access(exact[p][j], hash, SIZE) && i >= warm_up;
+            for (size_t j = 0; j < curve.n_policies; j++) {
+                uint32_t size = SIZE + policy_at(j)->bytes_per_entry;
+                hits[p][j] += shadow_access(exact[p][j], hash, size) && i >= warm_up;
+            }
         }
         if ((i + 1) % STEP_READS == 0)
             step(miniature, &now_ms, STEP_READS);
