@@ -12,6 +12,7 @@
 #define TIERKV_RAFT_DRIVER_H
 
 #include "raft/log_cache.h"
+#include "raft/pace.h"
 
 #include <raft.h>
 #include <stdbool.h>
@@ -64,6 +65,8 @@ struct driver_peer {
     uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
     uint64_t heard_ms;    /* When a message of the peer came last; 0: never */
     bool too_far_behind;
+    raft_index paced_upto; /* Sent to it at a pace, and waited for: see send.c */
+    uint64_t paced_ms;
 };
 
 typedef void (*driver_read_done)(void *owner, int status, raft_index index);
@@ -111,6 +114,7 @@ struct driver {
     uint64_t nonce_ms;
     struct driver_read *reads;
     struct driver_read **reads_end;
+    struct pace pace;                   /* Of what servers without a vote are sent */
     struct raft_entry *message_entries; /* Scratch for AppendEntries */
     size_t message_entries_capacity;
     uint64_t read_rounds; /* Counters */
@@ -157,6 +161,10 @@ bool driver_is_leader(const struct driver *driver);
  * success. RAFT_NOTLEADER, RAFT_NOMEM. */
 int driver_submit(struct driver *driver, enum raft_entry_type type, struct raft_buffer payload,
                   raft_index *ret_index);
+
+/* An entry of that size was committed so many milliseconds after it was submitted: for the pace at
+ * which those who lag behind are sent theirs. */
+void driver_note_commit(struct driver *driver, uint64_t took_ms, size_t bytes);
 
 /* Takes a snapshot whose contents are a few bytes (copied) at `index`, applied and durable, and
  * truncates the log so that about `trailing` entries before it stay. RAFT_BUSY: not now. */

@@ -115,6 +115,7 @@ static bool submit_one(struct replica *replica)
     /* Known before the step: it may apply at once. */
     batch->index = raft_last_index(&driver->raft) + 1;
     batch->term = driver->raft.current_term;
+    batch->submitted_ms = replica_now_ms(replica);
     *end = batch;
     replica->batches_end = &batch->next;
     replica->n_batches++;
@@ -199,6 +200,8 @@ int propose_apply(struct replica *replica, raft_index index, raft_term term,
         batch_return(replica, batch, REPLICA_STOPPED);
         return rv;
     }
+    driver_note_commit(&replica->driver, replica_now_ms(replica) - batch->submitted_ms,
+                       payload->len);
     for (size_t i = 0; i < batch->n; i++) {
         struct replica_operation *operation = batch->operations[i];
         operation->revision = results[i].revision;

@@ -24,6 +24,7 @@ struct batch {
     struct batch *next;
     raft_index index;
     raft_term term;
+    uint64_t submitted_ms;
     size_t n;
     struct replica_operation *operations[];
 };

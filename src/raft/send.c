@@ -16,6 +16,8 @@ _Static_assert(MESSAGE_BYTES_MAX / 8 < MESSAGE_ENTRIES_MAX, "an append takes a m
 /* Nor does a peer that takes nothing at all keep more small messages waiting than this. */
 #define QUEUED_MAX           1024
 #define ENTRY_OVERHEAD_BYTES 64
+/* A server without a vote that lacks more than this is sent it at a pace. */
+#define LAG_BYTES_MAX (1u << 20)
 
 struct send_request {
     struct raft_io_send request;
@@ -134,16 +136,83 @@ static bool reserve_entries(struct driver *driver, unsigned n)
     return true;
 }
 
+static size_t entry_bytes(struct driver *driver, raft_index index)
+{
+    return log_cache_at(&driver->log, index)->payload.len + ENTRY_OVERHEAD_BYTES;
+}
+
+/* Whether the log behind that index is longer than a server may lack. */
+static bool lags(struct driver *driver, raft_index match)
+{
+    size_t bytes = 0;
+
+    for (raft_index index = match + 1; index <= driver->log.last && bytes <= LAG_BYTES_MAX; index++)
+        bytes += entry_bytes(driver, index);
+    return bytes > LAG_BYTES_MAX;
+}
+
+/* Entries from `index` on that the pace allows: at least one, if anything. */
+static unsigned allowed(struct driver *driver, raft_index index)
+{
+    size_t allowance = pace_allowance(&driver->pace, driver->callbacks->now_ms(driver->context));
+    size_t bytes = 0;
+    unsigned n = 0;
+
+    while (index + n <= driver->log.last && bytes < allowance) {
+        bytes += entry_bytes(driver, index + n);
+        n++;
+    }
+    pace_sent(&driver->pace, bytes);
+    return n;
+}
+
+/* A server without a vote that lags behind is sent what it lacks at a pace (pace.h), whatever the
+ * core would send now: what follows the last entry that it confirmed, and more once that has
+ * arrived, or seems lost. False: nothing now. *append then is what is to be sent. */
+static bool pace(struct driver *driver, struct driver_peer *peer,
+                 struct raft_append_entries *append)
+{
+    const struct raft_server *server = driver_server_find(driver, peer->id);
+    uint64_t now = driver->callbacks->now_ms(driver->context);
+    bool heartbeat_due = now >= peer->paced_ms + driver->raft.heartbeat_timeout;
+    raft_index match = 0;
+
+    if (server == NULL || server->role == RAFT_VOTER ||
+        raft_match_index(&driver->raft, peer->id, &match) != 0 ||
+        !log_cache_has(&driver->log, match) || !lags(driver, match))
+        return true;
+    if (match < peer->paced_upto) {
+        if (!heartbeat_due)
+            return false;
+        pace_lost(&driver->pace);
+    }
+    append->prev_log_index = match;
+    append->prev_log_term = log_cache_at(&driver->log, match)->term;
+    append->n_entries = allowed(driver, match + 1);
+    if (append->n_entries == 0 && !heartbeat_due)
+        return false;
+    peer->paced_upto = match + append->n_entries;
+    peer->paced_ms = now;
+    return true;
+}
+
+void driver_note_commit(struct driver *driver, uint64_t took_ms, size_t bytes)
+{
+    pace_committed(&driver->pace, driver->callbacks->now_ms(driver->context), took_ms, bytes);
+}
+
 static void send_append_entries(struct driver *driver, const struct raft_message *message)
 {
     struct raft_message part = *message;
     struct raft_append_entries *append = &part.append_entries;
     struct driver_peer *peer = driver_peer(driver, message->server_id);
-    unsigned left = append->n_entries;
-    raft_index index = append->prev_log_index + 1;
+    unsigned left;
+    raft_index index;
 
-    if (peer == NULL)
+    if (peer == NULL || !pace(driver, peer, append))
         return;
+    left = append->n_entries;
+    index = append->prev_log_index + 1;
     /* In probe state the core sends everything again with each heartbeat. Without entries the
      * message is a heartbeat, and a later rejection brings the core back to what is missing. */
     if (peer->queued_bytes > QUEUED_BYTES_MAX || !reserve_entries(driver, left))

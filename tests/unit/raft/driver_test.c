@@ -208,6 +208,35 @@ static void a_spare_becomes_a_voter_once_it_has_caught_up(void **unused)
     sim_close(sim);
 }
 
+/* No write waits for it, so it must not take from those that others wait for. */
+static void who_has_no_vote_catches_up_at_a_pace(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 4, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim), *spare = &sim->nodes[3];
+    raft_index index, before;
+    assert_int_equal(driver_server_add(&leader->driver, 4, spare->address, RAFT_STANDBY), 0);
+    sim_run(sim, 300);
+    sim_cut_off(sim, spare, true);
+    before = spare->driver.log.last;
+    for (int i = 0; i < 800; i++) {
+        assert_int_equal(sim_write(leader, 64 << 10, &index), 0);
+        sim_run(sim, 2);
+    }
+    sim_run(sim, 1000);
+    sim_cut_off(sim, spare, false);
+    /* 8 MiB a second, and a quarter more after each tenth of it. */
+    sim_run(sim, 500);
+    assert_in_range(spare->driver.log.last - before, 10, 12 << 4);
+    for (int i = 0; i < 100; i++) { /* Meanwhile it goes on */
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+        sim_run(sim, 2);
+    }
+    sim_wait_for_agreement(sim);
+    assert_true(spare->applied >= index);
+    sim_close(sim);
+}
+
 static void what_a_crashed_sole_voter_had_sent_is_not_taken_for_what_it_writes_next(void **unused)
 {
     (void)unused;
@@ -363,6 +392,7 @@ int main(void)
         cmocka_unit_test(the_leader_goes_on_without_a_follower_that_is_too_far_behind),
         cmocka_unit_test(a_configuration_behind_other_new_entries_takes_effect_on_followers),
         cmocka_unit_test(a_spare_becomes_a_voter_once_it_has_caught_up),
+        cmocka_unit_test(who_has_no_vote_catches_up_at_a_pace),
         cmocka_unit_test(what_a_crashed_sole_voter_had_sent_is_not_taken_for_what_it_writes_next),
         cmocka_unit_test(nodes_agree_and_reads_are_never_stale_whatever_breaks),
     };
