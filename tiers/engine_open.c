@@ -211,15 +211,19 @@ static int cold_tier_open(struct tiers *tiers, char *error_text, size_t error_te
     return error;
 }
 
+/* A power of two, which heat_new does not round up. */
 static size_t heat_counters(const struct tiers_options *options)
 {
     uint64_t larger =
         options->hot_bytes > options->warm_bytes ? options->hot_bytes : options->warm_bytes;
-    uint64_t counters = larger / HEAT_BYTES_PER_COUNTER;
+    uint64_t wanted = larger / HEAT_BYTES_PER_COUNTER;
     uint64_t most = (options->hot_bytes / 8 + HEAT_BYTES_FREE) * HEAT_COUNTERS_PER_BYTE;
     most = most < HEAT_COUNTERS_MAX ? most : HEAT_COUNTERS_MAX;
-    counters = counters < most ? counters : most;
-    return (size_t)(counters > HEAT_COUNTERS_MIN ? counters : HEAT_COUNTERS_MIN);
+    uint64_t counters = HEAT_COUNTERS_MIN;
+    while (counters < wanted && counters * 2 <= most) {
+        counters *= 2;
+    }
+    return (size_t)counters;
 }
 
 static int memory_open(struct tiers *tiers, char *error_text, size_t error_text_size)

@@ -522,6 +522,16 @@ static void data_ten_times_larger_than_hot_and_warm_reads_back(void **state)
     model_free(model);
 }
 
+static void a_small_hot_tier_serves_a_large_warm_one(void **state)
+{
+    struct fixture *f = *state;
+    f->options.hot_bytes = 1u << 20;
+    f->options.warm_bytes = 1ull << 40;
+    fixture_open(f, false);
+    /* The sketch of heat leaves most of it for records. */
+    assert_true(fixture_stats(f).hot_bytes < f->options.hot_bytes / 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -540,6 +550,7 @@ int main(void)
         TEST(a_folder_that_may_not_be_written_is_named),
         TEST(a_file_in_place_of_a_folder_is_named),
         TEST(options_out_of_range_are_refused_with_a_sentence),
+        TEST(a_small_hot_tier_serves_a_large_warm_one),
         TEST(a_random_story_agrees_with_the_model),
         TEST(data_ten_times_larger_than_hot_and_warm_reads_back),
     };
