@@ -70,9 +70,17 @@ static void introduce(void *context, raft_id destination, struct preamble *pream
 {
     struct replica *replica = context;
     const struct command_member *member = command_member_find(replica->state, destination);
+    const char *leader_address;
+    raft_id leader = 0;
 
     preamble->cluster_id = replica->identity.cluster_id;
     preamble->incarnation = member != NULL ? member->incarnation : 0;
+    /* The leader of our term is who it is, also if our table is too old to have its directory: it
+     * may be just this answer that it needs, to send us what the table lacks. All that a leader is
+     * sent are answers. */
+    raft_leader(&replica->driver.raft, &leader, &leader_address);
+    if (leader == destination)
+        preamble->incarnation = 0;
 }
 
 static void serve_state(void *context, const struct preamble *preamble, int fd)

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define VOTERS      3
-#define NODES       4 /* The voters, and one to replace another */
+#define NODES       5 /* The voters, and others to join them */
 #define WAIT_MS_MAX 20000
 /* Short for the tests' sake, but longer than a busy machine lets a thread wait. */
 #ifdef __SANITIZE_THREAD__

@@ -236,6 +236,38 @@ static void a_log_that_lags_behind_its_state_follows_at_the_start(void **state)
     assert_int_equal(away->begun, 1);
 }
 
+/* Who comes back from long ago knows the leader's old directory only. It must be able to answer it
+ * all the same: else it never learns of the new one. */
+static void a_leader_that_lost_its_disk_meanwhile_is_answered(void **state)
+{
+    struct fixture *fixture = *state;
+    struct node *away = &fixture->nodes[1], *lost = &fixture->nodes[2];
+    three_nodes(fixture);
+    for (int i = VOTERS; i < NODES; i++) {
+        node_start(&fixture->nodes[i], false);
+        assert_int_equal(join(wait_for_leader(fixture), &fixture->nodes[i]), 0);
+    }
+    wait_for_agreement(fixture);
+    uint64_t before = last_index(away);
+    node_stop(away);
+    node_stop(lost);
+    temp_folder_remove(lost->directory);
+    node_start(lost, false);
+    struct replica_change replace = {.join = join_request(lost)};
+    snprintf(replace.name, sizeof replace.name, "%s", lost->name);
+    assert_int_equal(change_as(wait_for_leader(fixture), REPLICA_REPLACE, &replace), 0);
+    struct replica_change transfer = {0};
+    snprintf(transfer.name, sizeof transfer.name, "%s", lost->name);
+    assert_int_equal(change_as(wait_for_leader(fixture), REPLICA_TRANSFER, &transfer), 0);
+    assert_ptr_equal(wait_for_leader(fixture), lost);
+    write_much(fixture, "k");
+    wait_for_truncation(lost, before);
+    node_start(away, false);
+    wait_for_state(away);
+    put_settled(fixture, "after", "1");
+    wait_for_agreement(fixture);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN); /* As main does */
@@ -247,6 +279,7 @@ int main(void)
         TEST(writes_go_on_during_a_transfer_and_are_not_missed),
         TEST(a_transfer_whose_leader_goes_begins_anew_with_the_next),
         TEST(a_log_that_lags_behind_its_state_follows_at_the_start),
+        TEST(a_leader_that_lost_its_disk_meanwhile_is_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
