@@ -162,7 +162,7 @@ static bool generation_close_if_due(struct tiers *tiers)
         return false;
     }
     if (dirty_active_bytes(tiers->dirty) < tiers->options.flush_bytes &&
-        dirty_active_keys(tiers->dirty) < WARM_WRITE_KEYS_MAX &&
+        dirty_active_keys(tiers->dirty) < warm_write_keys_max(tiers->warm) &&
         engine_now_ms(tiers) - opened_ms < tiers->options.flush_interval_ms) {
         return false;
     }

@@ -29,12 +29,13 @@ static void batch_collect(struct tiers *tiers, size_t n_max, struct batch *ret_b
 {
     uint64_t charges = 0;
     size_t keys = 0;
+    size_t keys_max = warm_write_keys_max(tiers->warm);
     pthread_mutex_lock(&tiers->apply_mutex);
     ret_batch->n = 0;
     struct dirty_generation *generation = dirty_oldest(tiers->dirty);
     while (generation != NULL && ret_batch->n < n_max &&
            (ret_batch->n == 0 || (charges + generation->bytes <= tiers->options.flush_bytes &&
-                                  keys + generation->n <= WARM_WRITE_KEYS_MAX))) {
+                                  keys + generation->n <= keys_max))) {
         ret_batch->generations[ret_batch->n++] = generation;
         charges += generation->bytes;
         keys += generation->n;

@@ -78,6 +78,7 @@ int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage
     const MDB_dbi databases[] = {warm->main, warm->spaces[0], warm->spaces[1], warm->segments,
                                  warm->meta};
     uint64_t pages = 0;
+    uint64_t index_pages = 0;
     uint64_t keys = 0;
     for (size_t i = 0; i < sizeof databases / sizeof databases[0]; i++) {
         MDB_stat stat;
@@ -88,11 +89,13 @@ int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage
         pages += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
         if (databases[i] == warm->spaces[0] || databases[i] == warm->spaces[1]) {
             keys += stat.ms_entries;
+            index_pages += stat.ms_branch_pages + stat.ms_leaf_pages;
         }
     }
     usage->used_bytes = pages * warm->page_bytes;
     usage->keys = keys;
     usage->map_bytes = warm->map_bytes;
+    usage->write_keys_max = warm_extent_keys_max(index_pages, keys);
     return 0;
 }
 

@@ -13,15 +13,11 @@
 
 #include "cold.h"
 #include "tiers/tiers.h"
+#include "warm_extent.h"
 
 #define WARM_MAP_BYTES_DEFAULT (1ull << 40)
 
 struct warm;
-/* Keys scattered over the index that one transaction may change. Each may dirty a page, and LMDB
- * holds those in memory until the commit, and the memory until it is closed. A group of applies is
- * not divided for it. */
-#define WARM_WRITE_KEYS_MAX 4096
-
 struct warm_read;  /* A read transaction, reusable; one thread at a time */
 struct warm_write; /* The write transaction */
 
@@ -41,6 +37,7 @@ struct warm_usage {
     uint64_t keys;            /* Items of both spaces */
     uint64_t cold_keys;       /* Of those, with a cold value */
     uint64_t cold_live_bytes; /* Of the cold records they point to */
+    size_t write_keys_max;    /* See warm_write_keys_max */
 };
 
 struct warm_segment {
@@ -63,6 +60,9 @@ bool warm_adds_up(const struct warm *warm);
 void warm_position(struct warm *warm, struct tiers_position *ret_position);
 /* As of the last commit. Any thread. */
 void warm_usage(struct warm *warm, struct warm_usage *ret_usage);
+/* So many keys one transaction may change, as of the last commit; see warm_extent.h. A group of
+ * applies is not divided for it. Any thread. */
+size_t warm_write_keys_max(struct warm *warm);
 /* An id above those of all segments that were ever put. Any thread. */
 uint64_t warm_segment_next_id(struct warm *warm);
 

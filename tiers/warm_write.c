@@ -120,6 +120,14 @@ int warm_write_commit(struct warm_write *write)
     return error;
 }
 
+size_t warm_write_keys_max(struct warm *warm)
+{
+    pthread_mutex_lock(&warm->mutex);
+    size_t n = warm->usage.write_keys_max;
+    pthread_mutex_unlock(&warm->mutex);
+    return n;
+}
+
 /* ---- Segments ---- */
 
 static int segment_row_get(struct warm_write *write, uint64_t id, struct warm_segment_row *ret_row)
