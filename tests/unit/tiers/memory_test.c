@@ -23,11 +23,11 @@
 #define KEYS_DEFAULT 400000
 /* Beside the hot tier. */
 #define ENGINE_BYTES_MAX (64ll << 20)
-/* From a quarter of the keys to all of them: the work that happens to coincide. Half a byte for
- * each of 15 million further keys would be seen. Below KEYS_SCATTERED_MIN even scattered writes
- * meet on pages of the index, the fewer there are: then only the bound itself tells what keys cost.
- */
-#define NOISE_BYTES_MAX    (8ll << 20)
+/* From a quarter of the keys to all of them: more branches of the index that a transaction changes,
+ * at most one for each leaf, and what happens to coincide. Some one byte for each of 15 million
+ * further keys would be seen. Below KEYS_SCATTERED_MIN even scattered writes meet on pages of the
+ * index, the fewer there are: then only the bound itself tells what keys cost. */
+#define NOISE_BYTES_MAX    (16ll << 20)
 #define KEYS_SCATTERED_MIN 2000000
 #define HOT_BYTES          (16u << 20)
 #define FLUSH_BYTES        (4u << 20) /* Of more keys than may change in one transaction */
