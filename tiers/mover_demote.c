@@ -155,7 +155,13 @@ static int chunk_append(struct mover *mover, struct chunk *chunk)
     return 0;
 }
 
-/* The item is looked at again in the transaction that changes it. */
+/* Whether the item, looked at again in the transaction that changes it, is what was appended. */
+static bool is_unchanged(const struct candidate *candidate, const struct warm_item *now)
+{
+    return !now->cold && now->meta.mod_revision == candidate->item.meta.mod_revision &&
+           now->digest == candidate->item.digest;
+}
+
 static int candidate_point(struct warm_write *write, const struct candidate *candidate)
 {
     struct warm_item now;
@@ -163,12 +169,63 @@ static int candidate_point(struct warm_write *write, const struct candidate *can
     if (error == TIERS_NOT_FOUND) {
         return 0;
     }
-    if (error || now.cold || now.meta.mod_revision != candidate->item.meta.mod_revision ||
-        now.digest != candidate->item.digest) {
+    if (error || !is_unchanged(candidate, &now)) {
         return error;
     }
     return warm_put_cold(write, TIERS_SPACE_USER, candidate->key, candidate->key_len, &now.meta,
                          now.digest, now.value_len, &candidate->location);
+}
+
+/* One by one. */
+static int candidates_point(struct warm_write *write, const struct chunk *chunk)
+{
+    int error = 0;
+    for (size_t i = 0; i < chunk->n && error == 0; i++) {
+        if (chunk->candidates[i].chosen) {
+            error = candidate_point(write, &chunk->candidates[i]);
+        }
+    }
+    return error;
+}
+
+struct pointing {
+    const struct chunk *chunk;
+    size_t next; /* Candidate; they are in key order, as the items come */
+};
+
+static int keys_compare(const void *a, size_t a_len, const void *b, size_t b_len)
+{
+    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+/* As warm_repack_change. */
+static bool item_point(void *context, const void *key, size_t key_len, const struct warm_item *item,
+                       struct warm_item *ret_item)
+{
+    struct pointing *pointing = context;
+    const struct chunk *chunk = pointing->chunk;
+    int order = 1;
+    while (pointing->next < chunk->n) {
+        const struct candidate *candidate = &chunk->candidates[pointing->next];
+        order = keys_compare(candidate->key, candidate->key_len, key, key_len);
+        if (order >= 0) {
+            break;
+        }
+        pointing->next++;
+    }
+    if (order != 0) {
+        return false;
+    }
+    const struct candidate *candidate = &chunk->candidates[pointing->next++];
+    if (!candidate->chosen || !is_unchanged(candidate, item)) {
+        return false;
+    }
+    *ret_item = *item;
+    ret_item->cold = true;
+    ret_item->value = NULL;
+    ret_item->location = candidate->location;
+    return true;
 }
 
 static int chunk_point(struct mover *mover, const struct chunk *chunk)
@@ -178,20 +235,18 @@ static int chunk_point(struct mover *mover, const struct chunk *chunk)
     if (error) {
         return error;
     }
-    for (size_t i = 0; i < chunk->n && error == 0; i++) {
-        if (chunk->candidates[i].chosen) {
-            error = candidate_point(write, &chunk->candidates[i]);
-        }
+    if (mover->demotion.decision.repack_always ||
+        chunk->chosen_bytes * REPACK_SHARE >= chunk->bytes) {
+        const struct candidate *first = &chunk->candidates[0];
+        const struct candidate *last = &chunk->candidates[chunk->n - 1];
+        struct pointing pointing = {.chunk = chunk};
+        error = warm_repack(write, TIERS_SPACE_USER, first->key, first->key_len, last->key,
+                            last->key_len, item_point, &pointing);
+    } else {
+        error = candidates_point(write, chunk);
     }
     if (error == 0) {
         error = mover_cold_rows_put(mover, write);
-    }
-    if (error == 0 && (mover->demotion.decision.repack_always ||
-                       chunk->chosen_bytes * REPACK_SHARE >= chunk->bytes)) {
-        const struct candidate *first = &chunk->candidates[0];
-        const struct candidate *last = &chunk->candidates[chunk->n - 1];
-        error = warm_repack(write, TIERS_SPACE_USER, first->key, first->key_len, last->key,
-                            last->key_len);
     }
     if (error) {
         warm_write_abort(write);

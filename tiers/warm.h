@@ -107,10 +107,15 @@ int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *
                   const struct cold_location *location);
 /* Deleting an absent key is no error. */
 int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len);
-/* Brings the small items between two keys (both included) closer together. LMDB joins pages only
- * when it deletes: turning values into pointers leaves pages mostly empty, this gives them back. */
+/* Asked in key order; true: the item becomes *ret_item, whose value must not be the item's. */
+typedef bool (*warm_repack_change)(void *context, const void *key, size_t key_len,
+                                   const struct warm_item *item, struct warm_item *ret_item);
+/* Brings the small items between two keys (both included) closer together, and changes those that
+ * `change` (may be NULL) says. LMDB joins pages only when it deletes: turning values into pointers
+ * leaves pages mostly empty, this gives them back. */
 int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
-                size_t first_len, const void *last, size_t last_len);
+                size_t first_len, const void *last, size_t last_len, warm_repack_change change,
+                void *context);
 /* As the transaction has it. 0 or TIERS_NOT_FOUND. */
 int warm_segment_get(struct warm_write *write, uint64_t id, struct warm_segment *ret_segment);
 /* Says that segment `id` exists with `bytes` (grown or new) / is gone. */

@@ -1,4 +1,5 @@
-/* What warm.c (opening, reading) and warm_write.c (writing) share. Nobody else includes it. */
+/* What the parts of the warm tier share: warm.c (opening), warm_read.c, warm_write.c,
+ * warm_repack.c, warm_copy.c, warm_resident.c. Nobody else includes it. */
 #ifndef TIERS_WARM_PRIVATE_H
 #define TIERS_WARM_PRIVATE_H
 
@@ -33,6 +34,15 @@ struct warm {
     uint64_t next_segment;
 };
 
+struct warm_write {
+    struct warm *warm;
+    MDB_txn *txn;
+    struct tiers_position position;
+    struct warm_usage usage;
+    uint64_t next_segment;
+    bool disk_short; /* When it began: the space may come back before a failure is looked into */
+};
+
 /* Translates what LMDB returns: 0, an MDB_ code or an errno value. */
 int warm_error(int lmdb_error);
 
@@ -40,6 +50,16 @@ int warm_error(int lmdb_error);
  * space's tree, in the map. False: LMDB does not give them. */
 bool warm_read_tree_row(struct warm_read *read, enum tiers_space space, MDB_val *ret_row);
 const struct warm *warm_read_warm(const struct warm_read *read);
+
+/* warm_write.c, for warm_repack.c. As warm_error, within that transaction. LMDB reports a write
+ * that a full disk or a quota cut short as EIO. To try that transaction again is safe whatever the
+ * cause, a failed sync included: all its pages are written anew, and nothing durable refers to the
+ * old ones. */
+int warm_write_error(const struct warm_write *write, int lmdb_error);
+/* An item points to the record now. The row may come later in the transaction: it is made here. */
+int warm_segment_live_add(struct warm_write *write, const struct cold_location *location);
+/* An item that pointed to the record is gone. Its segment must know of it. */
+int warm_segment_live_remove(struct warm_write *write, const struct cold_location *location);
 
 /* Fills the figures that LMDB knows: used_bytes, file_bytes, keys. */
 int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage);

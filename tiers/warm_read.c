@@ -18,6 +18,7 @@ struct warm_read {
     MDB_txn *txn; /* NULL until the first begin */
     MDB_cursor *cursors[WARM_SPACES];
     bool cursor_fresh[WARM_SPACES]; /* Renewed in the current snapshot */
+    const void *at[WARM_SPACES];    /* The key in the map that warm_next gave last; NULL: none */
     bool begun;
 };
 
@@ -54,6 +55,7 @@ int warm_read_begin(struct warm_read *read)
         return warm_error(rc);
     }
     memset(read->cursor_fresh, 0, sizeof read->cursor_fresh);
+    memset(read->at, 0, sizeof read->at);
     read->begun = true;
     return 0;
 }
@@ -132,12 +134,15 @@ int warm_next(struct warm_read *read, enum tiers_space space, const void *after,
     int rc;
     if (after == NULL) {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
+    } else if (after == read->at[space]) {
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     } else {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
         if (rc == 0 && key.mv_size == after_len && memcmp(key.mv_data, after, after_len) == 0) {
             rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
         }
     }
+    read->at[space] = rc == 0 ? key.mv_data : NULL;
     if (rc != 0) {
         return warm_error(rc);
     }

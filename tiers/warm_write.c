@@ -22,15 +22,6 @@
 /* A file system with less than this to give may not take a transaction. */
 #define DISK_FREE_BYTES_MIN (64u << 20)
 
-struct warm_write {
-    struct warm *warm;
-    MDB_txn *txn;
-    struct tiers_position position;
-    struct warm_usage usage;
-    uint64_t next_segment;
-    bool disk_short; /* When it began: the space may come back before a failure is looked into */
-};
-
 static bool disk_short(struct warm *warm)
 {
     mdb_filehandle_t fd;
@@ -60,10 +51,7 @@ static bool quota_short(struct warm *warm)
     return warm_error(cause) == TIERS_NO_SPACE;
 }
 
-/* LMDB reports a write that a full disk or a quota cut short as EIO. To try that transaction again
- * is safe whatever the cause, a failed sync included: all its pages are written anew, and nothing
- * durable refers to the old ones. */
-static int write_error(const struct warm_write *write, int lmdb_error)
+int warm_write_error(const struct warm_write *write, int lmdb_error)
 {
     if (lmdb_error == EIO &&
         (write->disk_short || disk_short(write->warm) || quota_short(write->warm))) {
@@ -108,7 +96,7 @@ int warm_write_commit(struct warm_write *write)
         warm_write_abort(write);
         return error;
     }
-    error = write_error(write, mdb_txn_commit(write->txn));
+    error = warm_write_error(write, mdb_txn_commit(write->txn));
     if (error == 0) {
         pthread_mutex_lock(&warm->mutex);
         warm->position = write->position;
@@ -149,11 +137,10 @@ static int segment_row_put(struct warm_write *write, uint64_t id,
     warm_segment_row_encode(row, key_bytes, row_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
     MDB_val data = warm_val(row_bytes, sizeof row_bytes);
-    return write_error(write, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
+    return warm_write_error(write, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
 }
 
-/* An item points to the record now. The row may come later in the transaction: it is made here. */
-static int segment_live_add(struct warm_write *write, const struct cold_location *location)
+int warm_segment_live_add(struct warm_write *write, const struct cold_location *location)
 {
     struct warm_segment_row row = {0};
     int error = segment_row_get(write, location->segment, &row);
@@ -167,8 +154,7 @@ static int segment_live_add(struct warm_write *write, const struct cold_location
     return segment_row_put(write, location->segment, &row);
 }
 
-/* An item that pointed to the record is gone. Its segment must know of it. */
-static int segment_live_remove(struct warm_write *write, const struct cold_location *location)
+int warm_segment_live_remove(struct warm_write *write, const struct cold_location *location)
 {
     struct warm_segment_row row = {0};
     int error = segment_row_get(write, location->segment, &row);
@@ -212,7 +198,7 @@ int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
     warm_next_segment_encode(id + 1, next_bytes);
     MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
     MDB_val data = warm_val(next_bytes, sizeof next_bytes);
-    error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    error = warm_write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->next_segment = id + 1;
     }
@@ -232,7 +218,7 @@ int warm_segment_delete(struct warm_write *write, uint64_t id)
     unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
     warm_segment_key(id, key_bytes);
     MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    return write_error(write, mdb_del(write->txn, write->warm->segments, &key, NULL));
+    return warm_write_error(write, mdb_del(write->txn, write->warm->segments, &key, NULL));
 }
 
 /* ---- Items ---- */
@@ -264,12 +250,12 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
         rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_RESERVE);
     }
     if (rc != 0) {
-        return write_error(write, rc);
+        return warm_write_error(write, rc);
     }
     warm_item_encode(item, &lookup, data.mv_data);
-    int error = old.cold ? segment_live_remove(write, &old.location) : 0;
+    int error = old.cold ? warm_segment_live_remove(write, &old.location) : 0;
     if (error == 0 && item->cold) {
-        error = segment_live_add(write, &item->location);
+        error = warm_segment_live_add(write, &item->location);
     }
     return error;
 }
@@ -306,9 +292,9 @@ int warm_delete(struct warm_write *write, enum tiers_space space, const void *ke
         return error == TIERS_NOT_FOUND ? 0 : error;
     }
     MDB_val lookup = warm_val(key, key_len);
-    error = write_error(write, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
+    error = warm_write_error(write, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
     if (error == 0 && old.cold) {
-        error = segment_live_remove(write, &old.location);
+        error = warm_segment_live_remove(write, &old.location);
     }
     return error;
 }
@@ -319,106 +305,9 @@ int warm_set_position(struct warm_write *write, const struct tiers_position *pos
     warm_position_encode(position, bytes);
     MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
     MDB_val data = warm_val(bytes, sizeof bytes);
-    int error = write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
+    int error = warm_write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
     if (error == 0) {
         write->position = *position;
     }
-    return error;
-}
-
-/* ---- Repacking ---- */
-
-/* Items taken out of the tree, back to back: u32 data bytes, u16 key bytes, key, data. */
-struct parcel {
-    unsigned char *bytes;
-    size_t used;
-    size_t size;
-};
-
-static int parcel_add(struct parcel *parcel, const MDB_val *key, const MDB_val *data)
-{
-    uint32_t data_len = (uint32_t)data->mv_size;
-    uint16_t key_len = (uint16_t)key->mv_size;
-    size_t need = parcel->used + sizeof data_len + sizeof key_len + key_len + data_len;
-    if (need > parcel->size) {
-        size_t size = need * 2 > 65536 ? need * 2 : 65536;
-        unsigned char *bytes = realloc(parcel->bytes, size);
-        if (bytes == NULL) {
-            return TIERS_NO_MEMORY;
-        }
-        parcel->bytes = bytes;
-        parcel->size = size;
-    }
-    assert(parcel->bytes != NULL);
-    unsigned char *out = parcel->bytes + parcel->used;
-    memcpy(out, &data_len, sizeof data_len);
-    memcpy(out + sizeof data_len, &key_len, sizeof key_len);
-    memcpy(out + sizeof data_len + sizeof key_len, key->mv_data, key_len);
-    memcpy(out + sizeof data_len + sizeof key_len + key_len, data->mv_data, data_len);
-    parcel->used = need;
-    return 0;
-}
-
-static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel *parcel)
-{
-    for (size_t at = 0; at < parcel->used;) {
-        uint32_t data_len;
-        uint16_t key_len;
-        memcpy(&data_len, parcel->bytes + at, sizeof data_len);
-        memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
-        at += sizeof data_len + sizeof key_len;
-        MDB_val key = warm_val(parcel->bytes + at, key_len);
-        MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
-        int rc = mdb_put(write->txn, dbi, &key, &data, MDB_NOOVERWRITE);
-        if (rc != 0) {
-            return write_error(write, rc);
-        }
-        at += key_len + data_len;
-    }
-    return 0;
-}
-
-/* Takes the items of [first, last] that lie in leaf pages; values on pages of their own stay. */
-static int parcel_take(struct warm_write *write, MDB_dbi dbi, MDB_val first, MDB_val last,
-                       struct parcel *parcel)
-{
-    MDB_cursor *cursor = NULL;
-    MDB_val key = first;
-    MDB_val data;
-    int rc = mdb_cursor_open(write->txn, dbi, &cursor);
-    if (rc != 0) {
-        return write_error(write, rc);
-    }
-    int error = 0;
-    size_t leaf_bytes_max = write->warm->page_bytes / 4;
-    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
-    while (rc == 0 && mdb_cmp(write->txn, dbi, &key, &last) <= 0) {
-        if (data.mv_size <= leaf_bytes_max) {
-            error = parcel_add(parcel, &key, &data);
-            if (error || (rc = mdb_cursor_del(cursor, 0)) != 0) {
-                break;
-            }
-        }
-        rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
-    }
-    mdb_cursor_close(cursor);
-    if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
-        error = write_error(write, rc);
-    }
-    return error;
-}
-
-int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
-                size_t first_len, const void *last, size_t last_len)
-{
-    MDB_dbi dbi = write->warm->spaces[space];
-    struct parcel parcel = {0};
-    int error =
-        parcel_take(write, dbi, warm_val(first, first_len), warm_val(last, last_len), &parcel);
-    /* Put in key order, the items fill each page before the next one begins. */
-    if (error == 0) {
-        error = parcel_put(write, dbi, &parcel);
-    }
-    free(parcel.bytes);
     return error;
 }

@@ -1,0 +1,156 @@
+/* Bringing the items of a range of keys closer together, and changing some of them on the way.
+ * Mover thread, within its write transaction.
+ *
+ * LMDB joins pages only when it deletes. So the small items of the range are taken out in key
+ * order, and put back in key order: each page is full before the next one begins. To change an item
+ * there costs nothing more, while to look it up and put it by itself goes down the tree three
+ * times.
+ */
+#include "warm_item.h"
+#include "warm_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Items taken out of the tree, back to back: u32 data bytes, u16 key bytes, key, data. */
+struct parcel {
+    unsigned char *bytes;
+    size_t used;
+    size_t size;
+};
+
+/* Adds the key. Where the data goes, or NULL: out of memory. */
+static unsigned char *parcel_add(struct parcel *parcel, const MDB_val *key, size_t data_bytes)
+{
+    uint32_t data_len = (uint32_t)data_bytes;
+    uint16_t key_len = (uint16_t)key->mv_size;
+    size_t need = parcel->used + sizeof data_len + sizeof key_len + key_len + data_len;
+    if (need > parcel->size) {
+        size_t size = need * 2 > 65536 ? need * 2 : 65536;
+        unsigned char *bytes = realloc(parcel->bytes, size);
+        if (bytes == NULL) {
+            return NULL;
+        }
+        parcel->bytes = bytes;
+        parcel->size = size;
+    }
+    assert(parcel->bytes != NULL);
+    unsigned char *out = parcel->bytes + parcel->used;
+    memcpy(out, &data_len, sizeof data_len);
+    memcpy(out + sizeof data_len, &key_len, sizeof key_len);
+    memcpy(out + sizeof data_len + sizeof key_len, key->mv_data, key_len);
+    parcel->used = need;
+    return out + sizeof data_len + sizeof key_len + key_len;
+}
+
+static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel *parcel)
+{
+    MDB_cursor *cursor = NULL;
+    int rc = mdb_cursor_open(write->txn, dbi, &cursor);
+    for (size_t at = 0; at < parcel->used && rc == 0;) {
+        uint32_t data_len;
+        uint16_t key_len;
+        memcpy(&data_len, parcel->bytes + at, sizeof data_len);
+        memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
+        at += sizeof data_len + sizeof key_len;
+        MDB_val key = warm_val(parcel->bytes + at, key_len);
+        MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
+        /* In key order a cursor mostly finds its place in the page where it is. */
+        rc = mdb_cursor_put(cursor, &key, &data, MDB_NOOVERWRITE);
+        at += key_len + data_len;
+    }
+    if (cursor != NULL) {
+        mdb_cursor_close(cursor);
+    }
+    return warm_write_error(write, rc);
+}
+
+struct taking {
+    struct warm_write *write;
+    warm_repack_change change;
+    void *context;
+    size_t leaf_bytes_max;
+    struct parcel parcel;
+};
+
+/* Puts the item under the cursor into the parcel, as it is or changed. *ret_taken: whether. */
+static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *data,
+                     bool *ret_taken)
+{
+    struct warm_item item;
+    struct warm_item changed;
+    int error = taking->change != NULL ? warm_item_decode(key, data, &item) : 0;
+    if (error) {
+        return error;
+    }
+    if (taking->change != NULL &&
+        taking->change(taking->context, key->mv_data, key->mv_size, &item, &changed)) {
+        unsigned char *out = parcel_add(&taking->parcel, key, warm_item_size(&changed));
+        if (out == NULL) {
+            return TIERS_NO_MEMORY;
+        }
+        warm_item_encode(&changed, key, out);
+        *ret_taken = true;
+        if (item.cold) {
+            error = warm_segment_live_remove(taking->write, &item.location);
+        }
+        return error == 0 && changed.cold ? warm_segment_live_add(taking->write, &changed.location)
+                                          : error;
+    }
+    *ret_taken = data->mv_size <= taking->leaf_bytes_max;
+    if (*ret_taken) {
+        unsigned char *out = parcel_add(&taking->parcel, key, data->mv_size);
+        if (out == NULL) {
+            return TIERS_NO_MEMORY;
+        }
+        memcpy(out, data->mv_data, data->mv_size);
+    }
+    return 0;
+}
+
+/* Takes the items of [first, last] that lie in leaf pages, and those that change; other values on
+ * pages of their own stay. */
+static int parcel_take(struct taking *taking, MDB_dbi dbi, MDB_val first, MDB_val last)
+{
+    MDB_txn *txn = taking->write->txn;
+    MDB_cursor *cursor = NULL;
+    MDB_val key = first;
+    MDB_val data;
+    int rc = mdb_cursor_open(txn, dbi, &cursor);
+    if (rc != 0) {
+        return warm_write_error(taking->write, rc);
+    }
+    int error = 0;
+    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+    while (rc == 0 && mdb_cmp(txn, dbi, &key, &last) <= 0) {
+        bool taken = false;
+        error = item_take(taking, &key, &data, &taken);
+        if (error || (taken && (rc = mdb_cursor_del(cursor, 0)) != 0)) {
+            break;
+        }
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
+        error = warm_write_error(taking->write, rc);
+    }
+    return error;
+}
+
+int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
+                size_t first_len, const void *last, size_t last_len, warm_repack_change change,
+                void *context)
+{
+    MDB_dbi dbi = write->warm->spaces[space];
+    struct taking taking = {.write = write,
+                            .change = change,
+                            .context = context,
+                            .leaf_bytes_max = write->warm->page_bytes / 4};
+    int error = parcel_take(&taking, dbi, warm_val(first, first_len), warm_val(last, last_len));
+    if (error == 0) {
+        error = parcel_put(write, dbi, &taking.parcel);
+    }
+    free(taking.parcel.bytes);
+    return error;
+}
