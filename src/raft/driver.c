@@ -488,6 +488,40 @@ static void note_caught_up(struct driver *driver, raft_id id)
     }
 }
 
+static struct raft_server *own_server(struct driver *driver)
+{
+    struct raft_configuration *configuration = &driver->raft.configuration;
+
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id == driver->raft.id)
+            return &configuration->servers[i];
+    return NULL;
+}
+
+/* A vote counts by the candidate's configuration, not by the voter's (Ongaro, "Consensus: Bridging
+ * Theory and Practice", 2014, 4.1): a node that an entry has made a voter which it does not have
+ * yet may be just the one that a majority lacks. The core refuses unless its own configuration says
+ * that it is a voter, so it is one for that step. */
+static int step_as_voter(struct driver *driver, struct raft_event *event)
+{
+    struct raft_server *own = own_server(driver);
+    struct raft *raft = &driver->raft;
+    int role, rv;
+
+    if (own == NULL || own->role == RAFT_VOTER || !driver->callbacks->may_stand(driver->context))
+        return driver_step(driver, event);
+    if (raft->state == RAFT_FOLLOWER &&
+        !driver_peer_answers(driver, raft->follower_state.current_leader.id))
+        raft->follower_state.current_leader.id = 0;
+    role = own->role;
+    own->role = RAFT_VOTER;
+    rv = driver_step(driver, event);
+    own = own_server(driver);
+    if (own != NULL)
+        own->role = role;
+    return rv;
+}
+
 void driver_receive(struct driver *driver, struct raft_message *message)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -517,7 +551,8 @@ void driver_receive(struct driver *driver, struct raft_message *message)
     if (message->type == RAFT_APPEND_ENTRIES)
         skip_known_entries(driver, message);
     event.receive.message = message;
-    rv = driver_step(driver, &event);
+    rv = message->type == RAFT_REQUEST_VOTE ? step_as_voter(driver, &event)
+                                            : driver_step(driver, &event);
     if (rv != 0)
         driver_fail(driver, "raft refused a message: %s", raft_strerror(rv));
     if (message->type == RAFT_APPEND_ENTRIES_RESULT && !driver->failed)

@@ -208,6 +208,34 @@ static void a_spare_becomes_a_voter_once_it_has_caught_up(void **unused)
     sim_close(sim);
 }
 
+/* Of four voters one is dead, and one does not know yet that it is one: both others need its vote.
+ */
+static void who_does_not_know_yet_that_it_is_a_voter_votes(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 4, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim), *made = &sim->nodes[3], *dead;
+    raft_index index;
+    assert_int_equal(driver_server_add(&leader->driver, 4, made->address, RAFT_STANDBY), 0);
+    sim_run(sim, 300);
+    dead = other_than(sim, leader);
+    sim_crash(dead);
+    sim_cut_off(sim, made, true);
+    assert_int_equal(driver_server_assign(&leader->driver, 4, RAFT_VOTER), 0);
+    sim_run(sim, 50);
+    assert_int_equal(driver_server_find(&made->driver, 4)->role, RAFT_STANDBY);
+    sim_crash(leader);
+    sim_start(leader);
+    sim_cut_off(sim, made, false);
+    leader = sim_wait_for_leader(sim);
+    assert_int_equal(driver_server_find(&made->driver, 4)->role, RAFT_VOTER);
+    assert_int_equal(sim_write(leader, 64, &index), 0);
+    sim_run(sim, 300);
+    sim_wait_for_agreement(sim);
+    assert_true(made->applied >= index);
+    sim_close(sim);
+}
+
 /* No write waits for it, so it must not take from those that others wait for. */
 static void who_has_no_vote_catches_up_at_a_pace(void **unused)
 {
@@ -392,6 +420,7 @@ int main(void)
         cmocka_unit_test(the_leader_goes_on_without_a_follower_that_is_too_far_behind),
         cmocka_unit_test(a_configuration_behind_other_new_entries_takes_effect_on_followers),
         cmocka_unit_test(a_spare_becomes_a_voter_once_it_has_caught_up),
+        cmocka_unit_test(who_does_not_know_yet_that_it_is_a_voter_votes),
         cmocka_unit_test(who_has_no_vote_catches_up_at_a_pace),
         cmocka_unit_test(what_a_crashed_sole_voter_had_sent_is_not_taken_for_what_it_writes_next),
         cmocka_unit_test(nodes_agree_and_reads_are_never_stale_whatever_breaks),
