@@ -125,13 +125,19 @@ static int folder_sync(const char *path)
 
 int manifest_store(const char *path, const void *bytes, size_t n)
 {
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    char fresh[4096];
+    int fd;
     bool ok;
 
+    if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
     ok = write_all(fd, bytes, n) && fsync(fd) == 0;
-    if (close(fd) != 0 || !ok)
+    if (close(fd) != 0 || !ok || rename(fresh, path) != 0)
         return -1;
     return folder_sync(path);
 }

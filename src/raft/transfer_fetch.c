@@ -1,7 +1,12 @@
 /* Taking the state from the leader: see transfer.h.
  *
  * The raft loop starts a thread and hears of its end; the thread owns the socket. On success the
- * owner of the replica is told to stop it and to start again: the log then follows (install.c). */
+ * owner of the replica is told to stop it and to start again: the log then follows (install.c).
+ *
+ * The state here may be as new as the leader's, and only the log too old: what is committed is
+ * applied before it is written here, and a crash then loses the end of the log. All that is wanted
+ * then is the leader's manifest: the log begins anew at its index, behind which the state has what
+ * comes once more. */
 #include "raft/transfer.h"
 
 #include "address.h"
@@ -36,6 +41,9 @@ struct transfer_fetch {
     bool cancelled; /* Under the mutex */
     _Atomic bool ended;
     bool succeeded;
+    /* Of a leader whose state is no newer than the one here; NULL: it is, or is not known. */
+    void *manifest;
+    size_t manifest_bytes;
     char reason[512];
 };
 
@@ -144,6 +152,14 @@ static bool fetch_all(struct transfer_fetch *fetch)
 
     if (!connect_to_leader(fetch) || !manifest_receive(fetch, &manifest, &bytes, &n))
         return false;
+    tiers_position_applied(fetch->replica->tiers, &position);
+    if (manifest.index <= position.index) {
+        fetch->manifest = bytes;
+        fetch->manifest_bytes = n;
+        manifest_close(&manifest);
+        return fail(fetch, "this node has the state, up to index %llu",
+                    (unsigned long long)position.index);
+    }
     ok = options->state_begin(options->context, &paths, fetch->reason, sizeof fetch->reason) == 0 &&
          state_receive(fetch, &manifest, &paths);
     /* While it came the log may have been continued after all. */
@@ -177,6 +193,7 @@ static void fetch_free(struct transfer_fetch *fetch)
 {
     if (fetch->fd >= 0)
         close(fetch->fd);
+    free(fetch->manifest);
     pthread_mutex_destroy(&fetch->mutex);
     free(fetch);
 }
@@ -220,6 +237,24 @@ void transfer_fetch(struct replica *replica)
         fetch_free(fetch);
 }
 
+/* Whether the log lacks what the manifest says, and follows it from the next start on. */
+static bool log_follows(struct replica *replica, struct transfer_fetch *fetch)
+{
+    const struct log_cache *log = &replica->driver.log;
+    struct manifest manifest = {0};
+    bool lacks;
+
+    if (fetch->manifest == NULL || replica->options.manifest_path == NULL ||
+        manifest_decode(fetch->manifest, fetch->manifest_bytes, &manifest) != 0)
+        return false;
+    lacks = log_cache_has(log, manifest.index)
+                ? log_cache_at(log, manifest.index)->term != manifest.term
+                : manifest.index > log->last;
+    manifest_close(&manifest);
+    return lacks && manifest_store(replica->options.manifest_path, fetch->manifest,
+                                   fetch->manifest_bytes) == 0;
+}
+
 void transfer_fetch_poll(struct replica *replica)
 {
     struct transfer_fetch *fetch = replica->fetch;
@@ -230,8 +265,9 @@ void transfer_fetch_poll(struct replica *replica)
         return;
     pthread_join(fetch->thread, NULL);
     replica->fetch = NULL;
-    if (fetch->succeeded) {
-        log_info("state received: starting on it");
+    if (fetch->succeeded || log_follows(replica, fetch)) {
+        log_info(fetch->succeeded ? "state received: starting on it"
+                                  : "the state is here: starting with a log that continues it");
         replica->state_received = true;
         replica->options.state_received(replica->options.context);
     } else {
