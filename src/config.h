@@ -48,6 +48,10 @@
     X(u64, entries_in_flight_max, "8", 1, 1024, "log entries under way at most")                   \
     X(bytes, transfer_bytes_per_second_max, "128MiB", 0, 1099511627776,                            \
       "at which the state is sent to a node that lacks it; 0: as fast as it goes")                 \
+    X(bytes, transfer_log_bytes_max, "16GiB", 0, 1099511627776,                                    \
+      "disk for writes that a node which is given the state has yet to get")                       \
+    X(bytes, log_retained_bytes, "1GiB", 0, 1099511627776,                                         \
+      "disk for writes that a member which was away has yet to get; beyond: the whole state")      \
     X(bytes, log_cache_bytes, "32MiB", 1048576, 1099511627776,                                     \
       "memory for the log that followers may still need")                                          \
     X(bytes, disk_free_bytes_min, "128MiB", 0, 1099511627776,                                      \

@@ -342,6 +342,8 @@ static int replica_open(struct node *node)
         .disk_free_bytes_min = config->disk_free_bytes_min,
         .tiers = node->tiers,
         .transfer_bytes_per_second_max = config->transfer_bytes_per_second_max,
+        .log_retained_bytes = config->log_retained_bytes,
+        .transfer_log_bytes_max = config->transfer_log_bytes_max,
         .manifest_path = node->datadir.manifest_path,
         .state_begin = state_begin,
         .state_commit = state_commit,

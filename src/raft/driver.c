@@ -241,6 +241,7 @@ static void role_changed(struct driver *driver)
             driver->peers[i].nonce_acked = 0;
             driver->peers[i].offered_ms = 0;
             driver->peers[i].too_far_behind = false;
+            driver->peers[i].snapshot_due = false;
         }
     } else {
         driver->promoting = 0;
@@ -482,7 +483,7 @@ static void note_caught_up(struct driver *driver, raft_id id)
     raft_index match = 0;
 
     if (peer != NULL && peer->too_far_behind && driver_is_leader(driver) &&
-        raft_match_index(&driver->raft, id, &match) == 0 && match + 1 >= driver->log.first) {
+        raft_match_index(&driver->raft, id, &match) == 0 && match + 1 >= driver_log_first(driver)) {
         peer->too_far_behind = false;
         peer->offered_ms = 0;
     }
@@ -555,8 +556,10 @@ void driver_receive(struct driver *driver, struct raft_message *message)
                                             : driver_step(driver, &event);
     if (rv != 0)
         driver_fail(driver, "raft refused a message: %s", raft_strerror(rv));
-    if (message->type == RAFT_APPEND_ENTRIES_RESULT && !driver->failed)
+    if (message->type == RAFT_APPEND_ENTRIES_RESULT && !driver->failed) {
         note_caught_up(driver, message->server_id);
+        driver_answered(driver, message->server_id, &message->append_entries_result);
+    }
     /* The payload went to the log or was freed by the core; the array is always ours. */
     if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0)
         raft_free(message->append_entries.entries);

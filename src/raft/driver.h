@@ -12,6 +12,7 @@
 #define TIERKV_RAFT_DRIVER_H
 
 #include "raft/log_cache.h"
+#include "raft/log_spill.h"
 #include "raft/pace.h"
 
 #include <raft.h>
@@ -63,6 +64,8 @@ struct driver_peer {
     size_t queued;        /* Messages, likewise */
     uint64_t nonce_acked; /* Newest read round that the peer has confirmed */
     uint64_t offered_ms;  /* When a snapshot was offered last; 0: never in this term */
+    bool snapshot_due;    /* The core wants to send the snapshot: it does not know what there is */
+    raft_index told_last; /* Where the peer's log ends, as it last said; 0: nowhere, or not known */
     uint64_t heard_ms;    /* When a message of the peer came last; 0: never */
     bool too_far_behind;
     raft_index paced_upto; /* Sent to it at a pace, and waited for: see send.c */
@@ -86,6 +89,8 @@ struct driver {
     const struct driver_callbacks *callbacks;
     void *context;
     struct log_cache log;
+    struct log_spill
+        spill;           /* What peers may ask for from before it: up to log.first - 1, or empty */
     raft_term disk_term; /* What the backend has stored */
     raft_id disk_vote;
     raft_index persisted;      /* Stored here, to be reported; 0: nothing new */
@@ -128,6 +133,10 @@ struct driver_options {
     uint32_t heartbeat_ms;
     unsigned seed;
     raft_index applied; /* What the state already contains */
+    /* Where entries are kept that are for peers only (see log_spill.h); 0 bytes: nowhere. */
+    const char *spill_directory;
+    uint64_t spill_bytes_max;
+    uint64_t spill_free_bytes_min;
 };
 
 /* The backend is initialised by the caller after driver_init, with raft.address as its address. */
@@ -167,8 +176,10 @@ int driver_submit(struct driver *driver, enum raft_entry_type type, struct raft_
 void driver_note_commit(struct driver *driver, uint64_t took_ms, size_t bytes);
 
 /* Takes a snapshot whose contents are a few bytes (copied) at `index`, applied and durable, and
- * truncates the log so that about `trailing` entries before it stay. RAFT_BUSY: not now. */
-int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing,
+ * truncates the log so that about `trailing` entries before it stay. Peers can be sent what is
+ * truncated from `wanted` on nevertheless, if the disk allows; UINT64_MAX: nothing is wanted.
+ * RAFT_BUSY: not now. */
+int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing, raft_index wanted,
                     const void *manifest, size_t manifest_bytes);
 
 /* Calls done once a read of the local state is linearizable. RAFT_NOTLEADER, RAFT_NOMEM. */
@@ -209,12 +220,17 @@ __attribute__((format(printf, 2, 3))) void driver_fail(struct driver *driver, co
 struct driver_peer *driver_peer(struct driver *driver, raft_id id);
 void driver_send(struct driver *driver, const struct raft_message *message);
 void driver_send_plain(struct driver *driver, const struct raft_message *message);
+/* A peer said how it took entries. */
+void driver_answered(struct driver *driver, raft_id id,
+                     const struct raft_append_entries_result *result);
 void driver_message_free(struct raft_message *message);
 void driver_commit(struct driver *driver);
 bool driver_read_result(struct driver *driver, const struct raft_message *message);
 void driver_reads_serve(struct driver *driver);
 void driver_reads_fail(struct driver *driver, int status);
 void driver_reads_retry(struct driver *driver);
+/* From which entry on peers can be continued. */
+raft_index driver_log_first(const struct driver *driver);
 void driver_promotion_check(struct driver *driver);
 void driver_transfer_check(struct driver *driver);
 int driver_configuration_copy(const struct raft_configuration *from, struct raft_configuration *to);

@@ -23,6 +23,8 @@ int driver_init(struct driver *driver, struct raft_io *io, const struct driver_o
     driver->applied = options->applied;
     driver->reads_end = &driver->reads;
     log_cache_open(&driver->log, 1);
+    log_spill_open(&driver->spill, options->spill_directory, options->spill_bytes_max,
+                   options->spill_free_bytes_min);
     raft_configuration_init(&driver->configuration);
     rv = raft_init(raft, NULL, NULL, options->id, options->address);
     if (rv != 0)
@@ -263,6 +265,7 @@ void driver_close(struct driver *driver)
 {
     assert(driver->reads == NULL);
     log_cache_close(&driver->log);
+    log_spill_drop(&driver->spill);
     free(driver->message_entries);
     raft_configuration_close(&driver->configuration);
     raft_close(&driver->raft, NULL);

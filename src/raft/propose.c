@@ -11,10 +11,8 @@
 #include <string.h>
 
 /* Above this many bytes of log in memory writes wait: the tiers have to catch up first. */
-#define LOG_BYTES_FACTOR 2
-/* While a node that was given the state has yet to be sent what came since. */
-#define LOG_BYTES_FACTOR_HELD 8
-#define BATCH_OPERATIONS_MAX  4096
+#define LOG_BYTES_FACTOR     2
+#define BATCH_OPERATIONS_MAX 4096
 
 static struct replica_operation *next_of(const struct replica_operation *operation)
 {
@@ -137,12 +135,7 @@ static bool submit_one(struct replica *replica)
 
 static size_t log_bytes_max(const struct replica *replica)
 {
-    size_t factor = LOG_BYTES_FACTOR;
-
-    for (size_t i = 0; i < TRANSFERS_MAX; i++)
-        if (replica->servings[i].used)
-            factor = LOG_BYTES_FACTOR_HELD;
-    return factor * replica->options.log_cache_bytes;
+    return LOG_BYTES_FACTOR * replica->options.log_cache_bytes;
 }
 
 void propose_pump(struct replica *replica)

@@ -117,13 +117,17 @@ static int recover_alone(struct replica *replica)
 
 static int backend_open(struct replica *replica, raft_index applied)
 {
-    struct driver_options options = {.id = replica->identity.raft_id,
-                                     .address = replica->options.raft_address,
-                                     .election_timeout_ms = replica->options.election_timeout_ms,
-                                     .heartbeat_ms = replica->options.heartbeat_ms,
-                                     .seed =
-                                         (unsigned)(uv_hrtime() ^ replica->identity.incarnation),
-                                     .applied = applied};
+    struct driver_options options = {
+        .id = replica->identity.raft_id,
+        .address = replica->options.raft_address,
+        .election_timeout_ms = replica->options.election_timeout_ms,
+        .heartbeat_ms = replica->options.heartbeat_ms,
+        .seed = (unsigned)(uv_hrtime() ^ replica->identity.incarnation),
+        .applied = applied,
+        .spill_directory = replica->options.directory,
+        .spill_bytes_max =
+            replica->options.transfer_log_bytes_max + replica->options.log_retained_bytes,
+        .spill_free_bytes_min = 2 * replica->options.disk_free_bytes_min};
     struct raft_io *io = &replica->io;
     int rv = raft_uv_init(io, &replica->loop, replica->options.directory,
                           transport_base(replica->transport));

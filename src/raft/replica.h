@@ -203,7 +203,13 @@ struct replica_options {
     /* Writes are refused when the log's disk has less than this, or than 16 MiB. */
     uint64_t disk_free_bytes_min;
     uint64_t transfer_bytes_per_second_max; /* At which a state is sent; 0: no limit */
-    struct tiers *tiers;                    /* Borrowed */
+    /* Disk for the log that members which are away will want. If it does not suffice, they get the
+     * state. */
+    uint64_t log_retained_bytes;
+    /* Disk for the log that a node which is given the state will want. If it does not suffice, the
+     * transfer begins anew. */
+    uint64_t transfer_log_bytes_max;
+    struct tiers *tiers; /* Borrowed */
 
     /* State transfer. The file that came with the live state, if it was copied from another node;
      * NULL: there can be none. */

@@ -14,12 +14,53 @@ struct snapshot_request {
     struct raft_snapshot snapshot;
     struct raft_buffer manifest;
     unsigned trailing;
+    raft_index wanted;
 };
 
 static void snapshot_free(struct snapshot_request *request)
 {
     raft_free(request->manifest.base);
     free(request);
+}
+
+raft_index driver_log_first(const struct driver *driver)
+{
+    return driver->spill.fd >= 0 ? driver->spill.first : driver->log.first;
+}
+
+/* The log is about to begin behind `upto`: what is wanted from there on goes to the spill. */
+static void spill(struct driver *driver, raft_index upto, raft_index wanted)
+{
+    raft_index from = driver->spill.fd >= 0 ? driver->spill.last + 1 : driver->log.first;
+    int error;
+
+    if (wanted > upto || driver->spill.bytes_max == 0) {
+        log_spill_drop(&driver->spill);
+        return;
+    }
+    log_spill_trim(&driver->spill, wanted);
+    if (driver->spill.fd < 0 && from < wanted)
+        from = wanted;
+    error = log_spill_take(&driver->spill, &driver->log, from, upto);
+    if (error != 0)
+        log_warning("the log cannot be kept for nodes that lack it",
+                    LOG_TEXT("cause", strerror(error)));
+}
+
+/* The disk has forgotten all but `trailing` entries before the index: so does the cache. The core
+ * forgets what nobody can be sent any more, which tells it when a peer needs the state. */
+static unsigned forget(struct driver *driver, raft_index index, unsigned trailing,
+                       raft_index wanted)
+{
+    raft_index upto = index > trailing ? index - trailing : 0;
+    raft_index first;
+
+    if (upto < driver->log.first)
+        return trailing;
+    spill(driver, upto, wanted);
+    log_cache_trim(&driver->log, upto);
+    first = driver_log_first(driver);
+    return index - first < UINT32_MAX ? (unsigned)(index + 1 - first) : UINT32_MAX;
 }
 
 static void snapshot_done(struct raft_io_snapshot_put *put, int status)
@@ -44,16 +85,15 @@ static void snapshot_done(struct raft_io_snapshot_put *put, int status)
         .term = request->snapshot.term,
         .configuration = request->snapshot.configuration, /* The core's from now on */
         .configuration_index = request->snapshot.configuration_index};
-    event.snapshot.trailing = request->trailing;
+    event.snapshot.trailing =
+        forget(driver, request->snapshot.index, request->trailing, request->wanted);
     snapshot_free(request);
     rv = driver_step(driver, &event);
     if (rv != 0)
         driver_fail(driver, "raft refused a snapshot: %s", raft_strerror(rv));
-    else /* Exactly what the core can no longer ask for */
-        log_cache_trim(&driver->log, driver->raft.trail.offset);
 }
 
-int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing,
+int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing, raft_index wanted,
                     const void *manifest, size_t manifest_bytes)
 {
     struct snapshot_request *request;
@@ -76,6 +116,7 @@ int driver_snapshot(struct driver *driver, raft_index index, unsigned trailing,
     request->driver = driver;
     request->put.data = request;
     request->trailing = trailing;
+    request->wanted = wanted;
     request->snapshot.index = index;
     request->snapshot.term = log_cache_at(&driver->log, index)->term;
     request->snapshot.configuration_index = driver->configuration_index;

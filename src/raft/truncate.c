@@ -1,6 +1,7 @@
 /* Keeps the log short. What the tiers hold durably needs no log: a manifest snapshot at or below
  * that index lets the core and the backend forget the entries before it. About half of
- * log_cache_bytes stays, for followers that were away for a while. */
+ * log_cache_bytes stays, for followers that are a little behind; and on disk what a follower that
+ * was away lacks, or a node that was given the state. */
 #include "raft/replica_private.h"
 
 #include "raft/segments.h"
@@ -11,8 +12,6 @@
 
 #define CONTENTS_MAGIC   0x4d564b54u /* "TKVM" */
 #define CONTENTS_VERSION 1
-/* Of log_cache_bytes: how long the log may get for a node that was given the state. */
-#define HOLD_FACTOR 4
 
 /* What a snapshot says: the state at this index lies in the tiers. Little-endian. */
 struct contents {
@@ -103,14 +102,42 @@ static raft_index index_worth_it(struct replica *replica)
     return replica->truncation_worth_it;
 }
 
+/* Of the members that the log can continue, what the one that is furthest behind continues from. */
+static raft_index wanted_by_members(const struct replica *replica)
+{
+    const struct driver *driver = &replica->driver;
+    const struct raft_configuration *configuration = &driver->raft.configuration;
+    raft_index least = UINT64_MAX, match;
+
+    for (unsigned i = 0; i < configuration->n; i++)
+        if (configuration->servers[i].id != driver->raft.id &&
+            raft_match_index(&driver->raft, configuration->servers[i].id, &match) == 0 &&
+            match >= driver_log_first(driver) && match < least)
+            least = match;
+    return least;
+}
+
+/* From which entry on others will want the log although this node does not. UINT64_MAX: none. */
+static raft_index wanted_by_others(struct replica *replica)
+{
+    raft_index transfers = transfer_serve_hold(replica), members = UINT64_MAX;
+
+    if (driver_is_leader(&replica->driver) &&
+        log_spill_bytes(&replica->driver.spill) < replica->options.log_retained_bytes)
+        members = wanted_by_members(replica);
+    return members < transfers ? members : transfers;
+}
+
 void truncate_log_if_long(struct replica *replica)
 {
     struct driver *driver = &replica->driver;
     raft_index index = atomic_load(&replica->durable_index);
     unsigned char contents[TRUNCATE_CONTENTS_BYTES];
-    raft_index hold = transfer_serve_hold(replica);
+    raft_index wanted = wanted_by_others(replica);
     unsigned trailing;
 
+    if (wanted == UINT64_MAX)
+        log_spill_drop(&driver->spill);
     if (driver->log.bytes < replica->options.log_cache_bytes || driver->failed || driver->closing)
         return;
     /* The state that is being received may be older than what is durable here by the time it is
@@ -121,17 +148,13 @@ void truncate_log_if_long(struct replica *replica)
         index = driver->committed_seen;
     if (index > driver->raft.last_stored)
         index = driver->raft.last_stored;
-    /* A node that was given the state wants what came after it. But memory has its bound: beyond it
-     * that node has to begin anew. */
-    if (index > hold && driver->log.bytes < HOLD_FACTOR * replica->options.log_cache_bytes)
-        index = hold;
     if (!log_cache_has(&driver->log, index) || index < index_worth_it(replica))
         return;
     trailing = trailing_entries(&driver->log, index, replica->options.log_cache_bytes / 2);
     if (index - driver->log.first < trailing)
         return; /* It would free nothing */
     truncate_contents(command_cluster_id(replica->state), index, contents);
-    driver_snapshot(driver, index, trailing, contents, sizeof contents);
+    driver_snapshot(driver, index, trailing, wanted, contents, sizeof contents);
 }
 
 int truncate_backend(struct raft_io *io, raft_index index)

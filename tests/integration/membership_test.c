@@ -158,10 +158,10 @@ static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
 }
 
 /* Small log and tiers, so that little is enough to leave a node behind, and all tiers are used. */
-static const char *const small_flags[] = {"--election-timeout=500ms",  "--heartbeat=50ms",
-                                          "--log-cache-bytes=1MiB",    "--hot-bytes=4MiB",
-                                          "--warm-bytes=4MiB",         "--flush-interval=50ms",
-                                          "--cold-segment-bytes=1MiB", NULL};
+static const char *const small_flags[] = {
+    "--election-timeout=500ms", "--heartbeat=50ms",          "--log-cache-bytes=1MiB",
+    "--log-retained-bytes=0",   "--hot-bytes=4MiB",          "--warm-bytes=4MiB",
+    "--flush-interval=50ms",    "--cold-segment-bytes=1MiB", NULL};
 
 static void fill(struct cluster *cluster, size_t from, size_t to)
 {

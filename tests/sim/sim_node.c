@@ -18,14 +18,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ELECTION_MS       300
-#define HEARTBEAT_MS      50
-#define MOVER_PAUSE_MS    40
-#define MOVER_STEPS_MAX   8 /* In one go */
-#define FLUSH_INTERVAL_MS 200
-#define LOG_CACHE_BYTES   (192u << 10)
-#define TRANSFER_BYTES    (4u << 20) /* A second */
-#define COMMIT_PAUSE_MS   20         /* Before a received state is made the live one */
+#define ELECTION_MS        300
+#define HEARTBEAT_MS       50
+#define MOVER_PAUSE_MS     40
+#define MOVER_STEPS_MAX    8 /* In one go */
+#define FLUSH_INTERVAL_MS  200
+#define LOG_CACHE_BYTES    (192u << 10)
+#define TRANSFER_BYTES     (4u << 20) /* A second */
+#define LOG_RETAINED_BYTES (256u << 10)
+#define TRANSFER_LOG_BYTES (1u << 20)
+#define COMMIT_PAUSE_MS    20 /* Before a received state is made the live one */
 
 struct sim_node *sim_node_current;
 
@@ -289,6 +291,8 @@ static int replica_open(struct sim_node *node, bool bootstrap, char *error, size
                                       .entries_in_flight_max = 8,
                                       .log_cache_bytes = LOG_CACHE_BYTES,
                                       .transfer_bytes_per_second_max = TRANSFER_BYTES,
+                                      .log_retained_bytes = LOG_RETAINED_BYTES,
+                                      .transfer_log_bytes_max = TRANSFER_LOG_BYTES,
                                       .tiers = node->tiers,
                                       .manifest_path = node->datadir.manifest_path,
                                       .state_begin = state_begin,

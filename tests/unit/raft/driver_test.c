@@ -1,6 +1,8 @@
 /* The driver on a simulated network, disk and clock. */
 #include "simulation.h"
 
+#include "lib/temp_folder.h"
+
 struct reading {
     bool done;
     int status;
@@ -142,8 +144,9 @@ static void the_leader_goes_on_without_a_follower_that_is_too_far_behind(void **
         sim_run(sim, 5);
     }
     sim_run(sim, 200);
-    assert_int_equal(
-        driver_snapshot(&leader->driver, leader->applied, 5, SIM_MANIFEST, sizeof SIM_MANIFEST), 0);
+    assert_int_equal(driver_snapshot(&leader->driver, leader->applied, 5, UINT64_MAX, SIM_MANIFEST,
+                                     sizeof SIM_MANIFEST),
+                     0);
     sim_run(sim, 50);
     assert_true(leader->driver.log.first > behind->driver.log.last + 1);
     sim_cut_off(sim, behind, false);
@@ -164,6 +167,86 @@ static void the_leader_goes_on_without_a_follower_that_is_too_far_behind(void **
         elections -= sim->nodes[i].driver.elections;
     assert_true(elections == 0); /* It still follows: nobody else was elected */
     sim_close(sim);
+}
+
+/* A follower that was cut off for a hundred entries; of these the leader has the last ones in its
+ * log, and the others in its spill. Returns the follower. */
+static struct sim_node *behind_the_log(struct sim *sim, struct sim_node *leader,
+                                       const char *directory)
+{
+    struct sim_node *behind = other_than(sim, leader);
+    raft_index index;
+
+    log_spill_open(&leader->driver.spill, directory, 1 << 20, 0);
+    sim_cut_off(sim, behind, true);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(sim_write(leader, 64, &index), 0);
+        sim_run(sim, 5);
+    }
+    sim_run(sim, 200);
+    assert_int_equal(driver_snapshot(&leader->driver, leader->applied, 5, behind->driver.log.last,
+                                     SIM_MANIFEST, sizeof SIM_MANIFEST),
+                     0);
+    sim_run(sim, 50);
+    assert_true(leader->driver.log.first > behind->driver.log.last + 1);
+    assert_true(driver_log_first(&leader->driver) == behind->driver.log.last);
+    return behind;
+}
+
+static void a_follower_that_lacks_what_is_on_disk_only_is_continued_from_there(void **unused)
+{
+    (void)unused;
+    char directory[TEMP_FOLDER_PATH_BYTES];
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim), *behind;
+
+    temp_folder_make(directory);
+    behind = behind_the_log(sim, leader, directory);
+    sim_cut_off(sim, behind, false);
+    for (int i = 0; i < 100 && behind->applied < sim->committed; i++)
+        sim_run(sim, SIM_HEARTBEAT_MS);
+    assert_true(behind->applied >= leader->driver.log.first);
+    assert_int_equal(behind->offered, 0);
+    assert_int_equal(leader->reported_behind, 0);
+    /* Nobody wants it any more: it goes with the next truncation, for the core too. */
+    assert_int_equal(driver_snapshot(&leader->driver, leader->applied, 1, UINT64_MAX, SIM_MANIFEST,
+                                     sizeof SIM_MANIFEST),
+                     RAFT_BUSY);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(sim_write(leader, 64, &(raft_index){0}), 0);
+    sim_run(sim, 500);
+    assert_int_equal(driver_snapshot(&leader->driver, leader->applied, 1, UINT64_MAX, SIM_MANIFEST,
+                                     sizeof SIM_MANIFEST),
+                     0);
+    sim_run(sim, 50);
+    assert_true(driver_log_first(&leader->driver) == leader->driver.log.first);
+    assert_true(leader->driver.raft.trail.offset + 1 == leader->driver.log.first);
+    sim_close(sim);
+    temp_folder_remove(directory);
+}
+
+/* The core does not know. */
+static void
+a_follower_whose_entries_were_lost_on_disk_is_told_that_it_needs_the_state(void **unused)
+{
+    (void)unused;
+    char directory[TEMP_FOLDER_PATH_BYTES];
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim), *behind;
+    raft_index before;
+
+    temp_folder_make(directory);
+    behind = behind_the_log(sim, leader, directory);
+    before = behind->driver.log.last;
+    log_spill_drop(&leader->driver.spill);
+    sim_cut_off(sim, behind, false);
+    sim_run(sim, 2 * DRIVER_SNAPSHOT_OFFER_MS);
+    assert_true(behind->driver.log.last == before);
+    assert_true(behind->offered >= 1);
+    assert_int_equal(leader->reported_behind, 1);
+    assert_true(driver_is_leader(&leader->driver)); /* And nobody else was elected */
+    sim_close(sim);
+    temp_folder_remove(directory);
 }
 
 static void a_configuration_behind_other_new_entries_takes_effect_on_followers(void **unused)
@@ -358,7 +441,7 @@ static void snapshot_somewhere(struct sim *sim)
     /* Long enough a log that nobody is left behind in this story. */
     if (node->running && node->applied > 10)
         driver_snapshot(&node->driver, node->applied - random_below(&sim->random, 10), 20000,
-                        SIM_MANIFEST, sizeof SIM_MANIFEST);
+                        UINT64_MAX, SIM_MANIFEST, sizeof SIM_MANIFEST);
 }
 
 struct told {
@@ -418,6 +501,9 @@ int main(void)
         cmocka_unit_test(a_lost_read_round_is_repeated),
         cmocka_unit_test(a_follower_whose_log_is_full_takes_entries_once_it_has_room_again),
         cmocka_unit_test(the_leader_goes_on_without_a_follower_that_is_too_far_behind),
+        cmocka_unit_test(a_follower_that_lacks_what_is_on_disk_only_is_continued_from_there),
+        cmocka_unit_test(
+            a_follower_whose_entries_were_lost_on_disk_is_told_that_it_needs_the_state),
         cmocka_unit_test(a_configuration_behind_other_new_entries_takes_effect_on_followers),
         cmocka_unit_test(a_spare_becomes_a_voter_once_it_has_caught_up),
         cmocka_unit_test(who_does_not_know_yet_that_it_is_a_voter_votes),

@@ -47,6 +47,7 @@ struct node {
     _Atomic bool state_received;
     _Atomic unsigned begun; /* Transfers */
     uint64_t transfer_bytes_per_second_max;
+    uint64_t transfer_log_bytes_max, log_retained_bytes;
     bool force_new_cluster;
 };
 
@@ -187,6 +188,8 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .log_cache_bytes = 1 << 20,
                                       .transfer_bytes_per_second_max =
                                           node->transfer_bytes_per_second_max,
+                                      .log_retained_bytes = node->log_retained_bytes,
+                                      .transfer_log_bytes_max = node->transfer_log_bytes_max,
                                       .tiers = node->tiers,
                                       .manifest_path = manifest,
                                       .state_begin = on_state_begin,
@@ -235,6 +238,7 @@ static inline int setup(void **state)
         snprintf(node->raft_address, sizeof node->raft_address, "127.0.0.1:%d", port_free());
         snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", port_free());
         pthread_mutex_init(&node->callback_mutex, NULL);
+        node->transfer_log_bytes_max = 64 << 20;
         node->reply = inbox_new(4096);
         assert_non_null(node->reply);
     }

@@ -208,8 +208,9 @@ static void an_offer_is_repeated_now_and_then_and_not_with_each_heartbeat(void *
     for (int i = 0; i < 100; i++)
         assert_int_equal(sim_write(leader, 64, &index), 0);
     sim_run(sim, 500);
-    assert_int_equal(
-        driver_snapshot(&leader->driver, leader->applied, 5, SIM_MANIFEST, sizeof SIM_MANIFEST), 0);
+    assert_int_equal(driver_snapshot(&leader->driver, leader->applied, 5, UINT64_MAX, SIM_MANIFEST,
+                                     sizeof SIM_MANIFEST),
+                     0);
     sim_run(sim, 50);
     sim_cut_off(sim, behind, false);
     sim_run(sim, 100000);
@@ -230,11 +231,14 @@ static void one_snapshot_is_taken_at_a_time(void **unused)
         assert_int_equal(sim_write(node, 8, &index), 0);
     sim_run(sim, 100);
     node->disk_stalled = true;
-    assert_int_equal(driver_snapshot(driver, 10, 1, SIM_MANIFEST, sizeof SIM_MANIFEST), 0);
-    assert_int_equal(driver_snapshot(driver, 15, 1, SIM_MANIFEST, sizeof SIM_MANIFEST), RAFT_BUSY);
+    assert_int_equal(driver_snapshot(driver, 10, 1, UINT64_MAX, SIM_MANIFEST, sizeof SIM_MANIFEST),
+                     0);
+    assert_int_equal(driver_snapshot(driver, 15, 1, UINT64_MAX, SIM_MANIFEST, sizeof SIM_MANIFEST),
+                     RAFT_BUSY);
     node->disk_stalled = false;
     sim_run(sim, 50);
-    assert_int_equal(driver_snapshot(driver, 15, 1, SIM_MANIFEST, sizeof SIM_MANIFEST), 0);
+    assert_int_equal(driver_snapshot(driver, 15, 1, UINT64_MAX, SIM_MANIFEST, sizeof SIM_MANIFEST),
+                     0);
     sim_run(sim, 50);
     assert_true(driver->snapshot_index == 15);
     assert_true(driver->log.first == driver->raft.trail.offset + 1);
