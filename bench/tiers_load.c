@@ -36,6 +36,7 @@ struct load {
     size_t value_bytes;
     unsigned threads;
     unsigned depth; /* Of all threads together */
+    unsigned batch; /* Reads that a thread begins at a time, having told of their keys */
     double seconds;
     struct tiers *tiers;
 };
@@ -257,12 +258,9 @@ static void read_done(struct tiers_read *read, int status, const struct tiers_re
     worker->done++;
 }
 
-static void read_next(struct worker *worker)
+static void read_one(struct worker *worker, struct slot *slot)
 {
-    struct slot *slot = worker->idle[--worker->n_idle];
     const struct tiers_record *record = NULL;
-
-    fill_key(slot->key, workload_random_next(&worker->random) % worker->load->keys);
     int status = tiers_reader_get(worker->reader, TIERS_SPACE_USER, slot->key, KEY_BYTES,
                                   &slot->read, &record);
     if (status == TIERS_PENDING)
@@ -273,6 +271,25 @@ static void read_next(struct worker *worker)
     worker->done++;
 }
 
+/* As many as are told of at a time. */
+static unsigned read_some(struct worker *worker)
+{
+    struct slot *slots[TIERS_PREFETCH_MAX];
+    struct tiers_key keys[TIERS_PREFETCH_MAX];
+    unsigned n = worker->load->batch < worker->n_idle ? worker->load->batch : worker->n_idle;
+
+    for (unsigned i = 0; i < n; i++) {
+        slots[i] = worker->idle[--worker->n_idle];
+        fill_key(slots[i]->key, workload_random_next(&worker->random) % worker->load->keys);
+        keys[i] = (struct tiers_key){.bytes = slots[i]->key, .len = KEY_BYTES};
+    }
+    if (n > 1)
+        tiers_prefetch(worker->load->tiers, TIERS_SPACE_USER, keys, n);
+    for (unsigned i = 0; i < n; i++)
+        read_one(worker, slots[i]);
+    return n;
+}
+
 static void *run_reader(void *argument)
 {
     struct worker *worker = argument;
@@ -280,8 +297,8 @@ static void *run_reader(void *argument)
     struct pollfd waiting = {.fd = tiers_reader_fd(worker->reader), .events = POLLIN};
 
     while (seconds_now() < end) {
-        for (unsigned i = 0; i < CLOCK_STRIDE && worker->n_idle > 0; i++)
-            read_next(worker);
+        for (unsigned i = 0; i < CLOCK_STRIDE && worker->n_idle > 0;)
+            i += read_some(worker);
         if (worker->n_idle == 0)
             poll(&waiting, 1, POLL_MS);
         if (worker->n_idle < worker->n_slots)
@@ -347,7 +364,7 @@ static void run_hot(struct load *load)
 {
     apply_all(load, 0);
     for (load->threads = 1; load->threads <= 2; load->threads++) {
-        load->depth = load->threads;
+        load->depth = load->threads * load->batch;
         printf("threads %u\n", load->threads);
         run_read(load);
     }
@@ -373,7 +390,7 @@ static const char *usage =
     "usage: tiers_load COMMAND WARM_DIR COLD_DIR [NAME=NUMBER]...\n"
     "commands: fill demote compact read hot stay memory\n"
     "numbers: keys value_bytes threads depth seconds hot_bytes warm_bytes map_bytes\n"
-    "         segment_bytes cold_limit direct_io\n";
+    "         segment_bytes cold_limit direct_io batch\n";
 
 static void set(struct load *load, const char *assignment)
 {
@@ -390,6 +407,8 @@ static void set(struct load *load, const char *assignment)
         load->threads = (unsigned)number;
     else if (NAMED("depth"))
         load->depth = (unsigned)number;
+    else if (NAMED("batch"))
+        load->batch = number < TIERS_PREFETCH_MAX ? (unsigned)number : TIERS_PREFETCH_MAX;
     else if (NAMED("seconds"))
         load->seconds = (double)number;
     else if (NAMED("hot_bytes"))
@@ -411,7 +430,8 @@ static void set(struct load *load, const char *assignment)
 
 int main(int argc, char **argv)
 {
-    struct load load = {.keys = 100000, .value_bytes = 64, .threads = 1, .depth = 1, .seconds = 1};
+    struct load load = {
+        .keys = 100000, .value_bytes = 64, .threads = 1, .depth = 1, .batch = 1, .seconds = 1};
     size_t at = 0;
 
     if (argc < 4)

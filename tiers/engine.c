@@ -267,6 +267,18 @@ int tiers_lookup_meta(struct tiers *tiers, enum tiers_space space, const void *k
     return 0;
 }
 
+void tiers_prefetch(struct tiers *tiers, enum tiers_space space, const struct tiers_key *keys,
+                    size_t n)
+{
+    uint64_t hashes[TIERS_PREFETCH_MAX];
+
+    assert(n <= TIERS_PREFETCH_MAX);
+    for (size_t i = 0; i < n; i++) {
+        hashes[i] = record_key_hash(space, keys[i].bytes, keys[i].len);
+    }
+    hot_prefetch(tiers->hot, hashes, n);
+}
+
 bool engine_ready(struct tiers *tiers)
 {
     return dirty_bytes(tiers->dirty) <= tiers->options.dirty_bytes_max &&

@@ -357,6 +357,21 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
     return found;
 }
 
+void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n)
+{
+    static void (*const steps[])(const struct hot_table *, uint64_t) = {
+        hot_table_prefetch_bucket, hot_table_prefetch_entry, hot_table_prefetch_record};
+
+    for (size_t step = 0; step < sizeof steps / sizeof steps[0]; step++) {
+        for (size_t i = 0; i < n; i++) {
+            struct hot_shard *shard = shard_of(hot, hashes[i]);
+            shard_lock(shard);
+            steps[step](&shard->table, hashes[i]);
+            shard_unlock(shard);
+        }
+    }
+}
+
 enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
                         size_t key_len, const struct tiers_record **ret_record)
 {

@@ -53,6 +53,9 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
 enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
                         size_t key_len, const struct tiers_record **ret_record);
 
+/* Any thread. Brings what a look-up of these hashes will touch into the processor's cache. */
+void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n);
+
 /* Applier. Makes `record` the key's current one, dirty and pinned, and evicts clean records if the
  * budget asks for it. Takes a reference of its own. 0, or TIERS_NO_MEMORY with nothing changed. */
 int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record);

@@ -14,6 +14,7 @@
 
 #define BUCKETS_MIN      64
 #define MOVES_PER_INSERT 4
+#define CACHE_LINE_BYTES 64
 
 int hot_table_open(struct hot_table *table)
 {
@@ -66,6 +67,36 @@ struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
             return entry;
     }
     return NULL;
+}
+
+void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash)
+{
+    __builtin_prefetch(bucket_of(table, hash), 1);
+}
+
+void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash)
+{
+    const struct hot_entry *entry = *bucket_of(table, hash);
+
+    if (entry != NULL)
+        __builtin_prefetch(entry, 1);
+}
+
+void hot_table_prefetch_record(const struct hot_table *table, uint64_t hash)
+{
+    const struct hot_entry *entry = *bucket_of(table, hash);
+
+    if (entry == NULL)
+        return;
+    /* Most chains have one entry. */
+    if (entry->node.key_hash != hash) {
+        __builtin_prefetch(entry->chain, 1);
+        return;
+    }
+    __builtin_prefetch(entry->record, 1);
+    __builtin_prefetch((const char *)entry->record + CACHE_LINE_BYTES);
+    __builtin_prefetch(entry->node.next, 1);
+    __builtin_prefetch(entry->node.previous, 1);
 }
 
 static void grow_begin(struct hot_table *table)

@@ -52,6 +52,12 @@ void hot_table_close(struct hot_table *table, void (*free_entry)(struct hot_entr
 struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
                                  enum tiers_space space, const void *key, size_t key_len);
 
+/* The steps of a look-up, for many of them at a time: each brings into the processor's cache what
+ * the next one reads. First the bucket, then its entry, then the entry's record and neighbours. */
+void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash);
+void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash);
+void hot_table_prefetch_record(const struct hot_table *table, uint64_t hash);
+
 /* The key must be absent. Never fails: without memory to grow, chains become longer. */
 void hot_table_insert(struct hot_table *table, struct hot_entry *entry);
 

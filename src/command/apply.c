@@ -99,11 +99,44 @@ static uint64_t revision_next(struct command_state *state)
     return state->revision;
 }
 
+/* Announces what the next operations of the command, the i-th and so on, will touch. */
+static void prefetch_ops(const struct command_state *state, struct command_view command, size_t i)
+{
+    struct tiers_key keys[TIERS_PREFETCH_MAX];
+    size_t n = 0;
+    for (; n < TIERS_PREFETCH_MAX && i + n < command.n_ops; n++) {
+        struct command_op op;
+        command_view_next(&command, &op);
+        keys[n] = (struct tiers_key){.bytes = op.key, .len = op.key_len};
+    }
+    tiers_prefetch(state->tiers, TIERS_SPACE_USER, keys, n);
+}
+
+/* Likewise of the next commands of the entry, those that write one key. */
+static void prefetch_commands(const struct command_state *state, struct command_entry_view entry,
+                              size_t i)
+{
+    struct tiers_key keys[TIERS_PREFETCH_MAX];
+    size_t n = 0;
+    for (size_t end = i + TIERS_PREFETCH_MAX; i < entry.count && i < end; i++) {
+        struct command_view command;
+        struct command_op op;
+        command_entry_view_next(&entry, &command);
+        if (command.type != COMMAND_WRITE || command.n_ops != 1)
+            continue;
+        command_view_next(&command, &op);
+        keys[n++] = (struct tiers_key){.bytes = op.key, .len = op.key_len};
+    }
+    tiers_prefetch(state->tiers, TIERS_SPACE_USER, keys, n);
+}
+
 static int apply_write(struct command_state *state, struct command_view *command)
 {
     uint64_t revision = revision_next(state);
     for (size_t i = 0; i < command->n_ops; i++) {
         struct command_op op;
+        if (command->n_ops > 1 && i % TIERS_PREFETCH_MAX == 0)
+            prefetch_ops(state, *command, i);
         command_view_next(command, &op);
         int error;
         if (op.type == COMMAND_OP_PUT) {
@@ -293,6 +326,8 @@ int command_apply_entry(struct command_state *state, uint64_t index, const void 
     tiers_apply_begin(state->tiers, index);
     for (size_t i = 0; i < view.count; i++) {
         struct command_view command;
+        if (view.count > 1 && i % TIERS_PREFETCH_MAX == 0)
+            prefetch_commands(state, view, i);
         command_entry_view_next(&view, &command);
         struct command_result result;
         error = apply_command(state, &command, &result);

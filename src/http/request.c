@@ -200,15 +200,31 @@ void request_submit_consistent(struct request *request,
     request->loop->consistent = request;
 }
 
+/* The reads from this one on, as far as so many at a time are announced. Returns behind them. */
+static const struct request *announce(struct loop *loop, const struct request *request)
+{
+    struct tiers_key keys[TIERS_PREFETCH_MAX];
+    size_t n = 0;
+
+    for (; request != NULL && n < TIERS_PREFETCH_MAX; request = request->next)
+        if (request->req != NULL)
+            keys[n++] = (struct tiers_key){.bytes = request->key, .len = request->key_len};
+    tiers_prefetch(loop->server->options.tiers, TIERS_SPACE_USER, keys, n);
+    return request;
+}
+
 /* Gives each read of the batch the operation's result, and frees the batch. */
 static void batch_replied(struct loop *loop, struct read_batch *batch,
                           const struct replica_operation *operation)
 {
     struct request *request = batch->requests;
+    const struct request *announced = request;
 
     free(batch);
     while (request != NULL) {
         struct request *next = request->next;
+        if (request == announced && next != NULL && operation->status == 0)
+            announced = announce(loop, request);
         loop->n_waiting--;
         if (request->req != NULL)
             request->replied(request, operation);

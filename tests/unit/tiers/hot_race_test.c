@@ -145,6 +145,16 @@ static uint64_t read_warm(struct reader *reader, unsigned number, uint64_t ticke
     return version;
 }
 
+/* The entries may leave at any moment. */
+static void prefetch_some(struct world *world, unsigned number)
+{
+    uint64_t hashes[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        hashes[i] = numbered_key((number + i) % KEYS).hash;
+    hot_prefetch(world->hot, hashes, 4);
+}
+
 static void read_once(struct reader *reader, uint64_t seen[KEYS])
 {
     struct world *world = reader->world;
@@ -157,6 +167,8 @@ static void read_once(struct reader *reader, uint64_t seen[KEYS])
 
     if (expected < seen[number])
         expected = seen[number];
+    if (random_next(&reader->random) % 4 == 0)
+        prefetch_some(world, number);
     switch (hot_get(world->hot, key.hash, TIERS_SPACE_USER, key.bytes, key.len, &record, &ticket)) {
     case HOT_HIT:
         version = record->meta.mod_revision;
