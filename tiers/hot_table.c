@@ -128,6 +128,12 @@ static void grow_some(struct hot_table *table)
     if (table->old_next > table->old_mask) {
         free(table->old_buckets);
         table->old_buckets = NULL;
+        return;
+    }
+    for (size_t i = table->old_next; i <= table->old_mask && i < table->old_next + MOVES_PER_INSERT;
+         i++) {
+        if (table->old_buckets[i] != NULL)
+            __builtin_prefetch(table->old_buckets[i], 1);
     }
 }
 

@@ -105,6 +105,28 @@ static int batch_write(struct tiers *tiers, struct batch *batch)
     return warm_write_commit(write);
 }
 
+/* So many at a time, for the sake of the processor's cache. */
+static void clean(struct tiers *tiers, const struct dirty_generation *generation)
+{
+    uint64_t hashes[TIERS_PREFETCH_MAX];
+    size_t n;
+
+    for (size_t from = 0; from < generation->n; from += n) {
+        n = generation->n - from;
+        if (n > TIERS_PREFETCH_MAX) {
+            n = TIERS_PREFETCH_MAX;
+        }
+        for (size_t i = 0; i < n; i++) {
+            const struct tiers_record *record = generation->records[from + i];
+            hashes[i] = record_key_hash(record->space, tiers_record_key(record), record->key_len);
+        }
+        hot_prefetch(tiers->hot, hashes, n);
+        for (size_t i = 0; i < n; i++) {
+            hot_clean(tiers->hot, hashes[i], generation->records[from + i]);
+        }
+    }
+}
+
 /* The batch is durable. Hot forgets a record's pin only now; a later version of the key stays. */
 static void batch_done(struct mover *mover, struct batch *batch)
 {
@@ -112,12 +134,7 @@ static void batch_done(struct mover *mover, struct batch *batch)
     struct tiers_position position = batch->generations[batch->n - 1]->position;
     for (size_t i = 0; i < batch->n; i++) {
         struct dirty_generation *generation = batch->generations[i];
-        for (size_t k = 0; k < generation->n; k++) {
-            const struct tiers_record *record = generation->records[k];
-            hot_clean(tiers->hot,
-                      record_key_hash(record->space, tiers_record_key(record), record->key_len),
-                      record);
-        }
+        clean(tiers, generation);
         dirty_done(tiers->dirty, generation);
     }
     engine_count(&tiers->counters.flushes, 1);
