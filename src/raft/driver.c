@@ -430,14 +430,26 @@ static bool is_stale_rejection(const struct driver *driver, const struct raft_me
            result->last_log_index < match;
 }
 
-/* Only servers of the configuration: others must not take up places among the peers. */
-static void note_heard(struct driver *driver, raft_id id)
+static void note_address(struct driver_peer *peer, const char *configured, const char *said)
 {
-    struct driver_peer *peer =
-        driver_server_find(driver, id) != NULL ? driver_peer(driver, id) : NULL;
+    peer->moved_to[0] = '\0';
+    if (said == NULL || strcmp(said, configured) == 0 || strlen(said) >= DRIVER_ADDRESS_BYTES ||
+        strlen(configured) >= DRIVER_ADDRESS_BYTES)
+        return;
+    snprintf(peer->moved_to, sizeof peer->moved_to, "%s", said);
+    snprintf(peer->moved_from, sizeof peer->moved_from, "%s", configured);
+}
 
-    if (peer != NULL)
-        peer->heard_ms = driver->callbacks->now_ms(driver->context);
+/* Only servers of the configuration: others must not take up places among the peers. */
+static void note_heard(struct driver *driver, const struct raft_message *message)
+{
+    const struct raft_server *server = driver_server_find(driver, message->server_id);
+    struct driver_peer *peer = server != NULL ? driver_peer(driver, server->id) : NULL;
+
+    if (peer == NULL)
+        return;
+    peer->heard_ms = driver->callbacks->now_ms(driver->context);
+    note_address(peer, server->address, message->server_address);
 }
 
 /* What our snapshot stands for is committed, and so it is in the log of every leader: entries up to
@@ -523,6 +535,14 @@ static int step_as_voter(struct driver *driver, struct raft_event *event)
     return rv;
 }
 
+/* Only a candidate has a use for votes. Whether one answers a pre-vote, whose term nobody is at,
+ * the core looks up in what it knows as a candidate: anyone else has something else in that memory,
+ * and may take the term for real. */
+static bool is_vote_of_no_use(const struct driver *driver, const struct raft_message *message)
+{
+    return message->type == RAFT_REQUEST_VOTE_RESULT && driver->raft.state != RAFT_CANDIDATE;
+}
+
 void driver_receive(struct driver *driver, struct raft_message *message)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -532,7 +552,9 @@ void driver_receive(struct driver *driver, struct raft_message *message)
         driver_message_free(message);
         return;
     }
-    note_heard(driver, message->server_id);
+    note_heard(driver, message);
+    if (is_vote_of_no_use(driver, message))
+        return;
     if (message->type == RAFT_APPEND_ENTRIES_RESULT &&
         (driver_read_result(driver, message) || is_stale_rejection(driver, message)))
         return;

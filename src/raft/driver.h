@@ -21,6 +21,8 @@
 #include <stdint.h>
 
 #define DRIVER_PEERS_MAX 32
+/* Of a longer address nothing is remembered. */
+#define DRIVER_ADDRESS_BYTES 256
 /* A peer that is too far behind is told so this often: an offer may get lost, above all the first
  * one to a peer that has just gone. */
 #define DRIVER_SNAPSHOT_OFFER_MS 2000
@@ -70,6 +72,9 @@ struct driver_peer {
     bool too_far_behind;
     raft_index paced_upto; /* Sent to it at a pace, and waited for: see send.c */
     uint64_t paced_ms;
+    /* Where it last said it was, in place of what the configuration had; "": just there. */
+    char moved_to[DRIVER_ADDRESS_BYTES];
+    char moved_from[DRIVER_ADDRESS_BYTES];
 };
 
 typedef void (*driver_read_done)(void *owner, int status, raft_index index);

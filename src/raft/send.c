@@ -80,11 +80,25 @@ static void send_done(struct raft_io_send *request, int status)
     send_request_free(request->data);
 }
 
+/* To the backend. A peer that moved says so by what it sends, and is sent to there until the
+ * configuration has changed: to change it may need the peer's vote. */
+static int hand_over(struct send_request *send, const struct raft_message *message)
+{
+    struct driver *driver = send->driver;
+    const struct driver_peer *peer = driver_peer(driver, send->peer);
+    struct raft_message told = *message;
+
+    assert(peer != NULL);
+    if (peer->moved_to[0] != '\0' && strcmp(message->server_address, peer->moved_from) == 0)
+        told.server_address = peer->moved_to;
+    return driver->io->send(driver->io, &send->request, &told, send_done);
+}
+
 void driver_send_plain(struct driver *driver, const struct raft_message *message)
 {
     struct send_request *send = send_request_new(driver, message->server_id, 0);
 
-    if (send != NULL && driver->io->send(driver->io, &send->request, message, send_done) != 0)
+    if (send != NULL && hand_over(send, message) != 0)
         send_request_free(send);
 }
 
@@ -283,7 +297,7 @@ static void offer_loaded(struct raft_io_snapshot_get *get, struct raft_snapshot 
     raft_free(snapshot);
     send->message.server_address = send->address;
     if (!driver_is_leader(driver) || driver->raft.current_term != install->term ||
-        driver->io->send(driver->io, &send->request, &send->message, send_done) != 0)
+        hand_over(send, &send->message) != 0)
         send_request_free(send);
 }
 
@@ -346,7 +360,7 @@ static void send_entries(struct driver *driver, struct driver_peer *peer,
         append->n_entries = n;
         peer->queued_bytes += send->bytes;
         bytes += send->bytes;
-        if (driver->io->send(driver->io, &send->request, &part, send_done) != 0) {
+        if (hand_over(send, &part) != 0) {
             send_request_free(send);
             break;
         }

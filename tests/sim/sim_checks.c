@@ -164,12 +164,16 @@ static unsigned voters_having(const struct sim_node *node,
 }
 
 /* A leader counts by the last configuration in its log, which may lie behind the entry: the node
- * that applies it may not have that one yet, but those that have the entry committed do. */
+ * that applies it may not have that one yet, but those that have the entry committed do. Or the
+ * entry was committed already when the change behind it, which is still pending, was appended. */
 static void majority_check(const struct sim_node *node, raft_index index, raft_term term)
 {
+    const struct raft *raft = &node->replica->driver.raft;
     unsigned voters, have;
 
-    have = voters_having(node, &node->replica->driver.raft.configuration, index, term, &voters);
+    have = voters_having(node, &raft->configuration, index, term, &voters);
+    if (have <= voters / 2 && raft->configuration_uncommitted_index > index)
+        have = voters_having(node, &raft->configuration_committed, index, term, &voters);
     for (size_t k = 0; k < node->world->n && have <= voters / 2; k++) {
         const struct sim_node *other = node->world->nodes[k];
         unsigned other_voters, other_have;

@@ -112,11 +112,60 @@ static void a_configuration_that_the_state_contains_is_known_right_after_the_sta
     sim_close(sim);
 }
 
+static raft_id watched_id;
+static char watched_address[DRIVER_ADDRESS_BYTES];
+static unsigned watched_sends;
+
+static int send_and_keep_address(struct raft_io *io, struct raft_io_send *request,
+                                 const struct raft_message *message, raft_io_send_cb done)
+{
+    if (message->server_id == watched_id) {
+        snprintf(watched_address, sizeof watched_address, "%s", message->server_address);
+        watched_sends++;
+    }
+    return sim_send(io, request, message, done);
+}
+
+/* A vote that is of no use to a leader: all that it tells is where it comes from. */
+static void hear_from(struct sim_node *node, raft_id id, const char *address)
+{
+    struct raft_message vote = {
+        .type = RAFT_REQUEST_VOTE_RESULT, .server_id = id, .server_address = address};
+
+    driver_receive(&node->driver, &vote);
+    watched_sends = 0;
+    for (int i = 0; i < 20000 && watched_sends == 0; i++)
+        sim_turn(node->sim);
+    assert_true(watched_sends > 0);
+}
+
+static void who_moved_is_sent_to_where_it_says_it_is(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *leader = sim_wait_for_leader(sim);
+    struct sim_node *moved = other_than(sim, leader);
+    static char longer[DRIVER_ADDRESS_BYTES + 1];
+
+    watched_id = moved->driver.raft.id;
+    leader->io.send = send_and_keep_address;
+    sim_cut_off(sim, moved, true); /* It says nothing by itself */
+    hear_from(leader, watched_id, "elsewhere:1");
+    assert_string_equal(watched_address, "elsewhere:1");
+    hear_from(leader, watched_id, moved->address);
+    assert_string_equal(watched_address, moved->address);
+    memset(longer, 'a', sizeof longer - 1);
+    hear_from(leader, watched_id, longer);
+    assert_string_equal(watched_address, moved->address);
+    sim_close(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sole_voter_of_long_ago_does_not_lead_unless_it_may_stand),
         cmocka_unit_test(who_may_not_stand_asks_for_no_votes),
+        cmocka_unit_test(who_moved_is_sent_to_where_it_says_it_is),
         cmocka_unit_test(a_refused_pre_vote_tells_the_newer_term),
         cmocka_unit_test(a_configuration_that_the_state_contains_is_known_right_after_the_start),
     };

@@ -87,6 +87,26 @@ static void a_node_that_was_cut_off_elects_nobody_when_it_returns(void **unused)
     sim_close(sim);
 }
 
+/* A follower that knows no leader has zeros where a candidate notes that it is in a pre-vote. */
+static void a_vote_that_comes_late_changes_no_term(void **unused)
+{
+    (void)unused;
+    struct sim *sim = sim_open(random_seed(), 3, 3);
+    struct sim_node *node = &sim->nodes[1];
+    raft_term term = node->driver.raft.current_term;
+    struct raft_message vote = {
+        .type = RAFT_REQUEST_VOTE_RESULT,
+        .server_id = 3,
+        .server_address = sim->nodes[2].address,
+        .request_vote_result = {
+            .version = 2, .term = term + 1, .vote_granted = true, .pre_vote = true}};
+
+    assert_int_equal(node->driver.raft.state, RAFT_FOLLOWER);
+    driver_receive(&node->driver, &vote);
+    assert_true(node->driver.raft.current_term == term);
+    sim_close(sim);
+}
+
 /* ---- What is under way ---- */
 
 static raft_index sent_upto;
@@ -265,6 +285,7 @@ int main(void)
         cmocka_unit_test(a_server_without_traffic_keeps_no_leader_busy),
         cmocka_unit_test(a_leader_with_little_to_do_sends_a_write_at_once),
         cmocka_unit_test(a_node_that_was_cut_off_elects_nobody_when_it_returns),
+        cmocka_unit_test(a_vote_that_comes_late_changes_no_term),
         cmocka_unit_test(many_entries_are_in_flight_at_once),
         cmocka_unit_test(what_waits_for_a_peer_is_bounded_in_bytes),
         cmocka_unit_test(a_peer_far_behind_is_sent_a_bounded_part_at_a_time),
