@@ -158,8 +158,8 @@ int cold_reader_submit(struct cold_reader *reader, const struct cold_location *l
 /* Sends what waits to the disk as far as the depth allows, with one system call. Worth it after a
  * number of submits; without it they go when the next read completes. */
 void cold_reader_flush(struct cold_reader *reader);
-/* Calls done for what has completed, then flushes; never blocks. Returns the number of completions.
- */
+/* Calls done for what has completed, a few at a time, then flushes; never blocks. While there are
+ * more the event_fd is readable. Returns the number of completions. */
 unsigned cold_reader_reap(struct cold_reader *reader);
 /* Blocks until at least one completed, then as reap. */
 unsigned cold_reader_wait(struct cold_reader *reader);

@@ -149,16 +149,12 @@ static int batch_finish(struct compaction *compaction)
     return 0;
 }
 
-/* 1: the item's key still points to it, 0: dead. */
+/* 1: the item's key pointed to it when the batch began, 0: dead. A record of a full segment never
+ * comes alive again, and whether it died since is asked once more when its pointer moves. */
 static int item_live(struct mover *mover, const struct cold_item *item)
 {
     struct warm_item now;
-    int error = warm_read_begin(mover->read);
-    if (error) {
-        return error;
-    }
-    error = warm_get(mover->read, item->space, item->key, item->key_len, &now);
-    warm_read_end(mover->read);
+    int error = warm_get_near(mover->read, item->space, item->key, item->key_len, &now);
     if (error) {
         return error == TIERS_NOT_FOUND ? 0 : error;
     }
@@ -341,7 +337,12 @@ static void damage_note(struct compaction *compaction)
 static int batch_fill(struct compaction *compaction)
 {
     uint64_t scan_begin = cold_scan_bytes_read(compaction->scan);
-    int error = 0;
+    int error = warm_read_begin(compaction->mover->read);
+    if (error) {
+        mover_warm_failed(compaction->mover, error, "records could not be looked up");
+        compaction->reported = true;
+        return error;
+    }
     while (error == 0 && !batch_full(compaction, scan_begin)) {
         struct cold_item item;
         error = cold_scan_next(compaction->scan, &item);
@@ -352,6 +353,7 @@ static int batch_fill(struct compaction *compaction)
             error = item_visit(compaction, &item);
         }
     }
+    warm_read_end(compaction->mover->read);
     return error;
 }
 

@@ -10,8 +10,11 @@
 #include "cold_record.h"
 #include "uring.h"
 
-#define COLD_BUFFER_BYTES (1u << 20) /* Of one write, and of one read of a scan */
+#define COLD_BUFFER_BYTES (1u << 20) /* Of one write */
 #define COLD_BUFFERS      4          /* All but the filling one may be on their way */
+
+/* Scans beyond these (compaction's and the scrubber's) do not read ahead. */
+#define COLD_SCANS_AHEAD_MAX 2
 
 /* An operation may be cut short, interrupted or refused for a moment, but not for ever: this many
  * tries without progress make it an error. */
@@ -43,6 +46,7 @@ struct cold {
     struct cold_dictionaries dictionaries; /* Any thread */
 
     struct uring *ring;
+    unsigned scans_ahead; /* Open scans that read ahead */
     struct cold_codec *codec;
     struct cold_samples *samples;
     struct cold_dictionary *dictionary; /* Of segments to come; NULL: none */

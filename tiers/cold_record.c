@@ -22,8 +22,9 @@
 #define SAVED_PERCENT    12
 #define COMPRESS_MIN     64 /* A shorter value has nothing to win: a frame costs 10 bytes */
 #define DICTIONARY_MIN   32 /* The same, with a dictionary */
-#define MISSES_MAX       16 /* After so many incompressible values in a row ... */
-#define TRY_EVERY        8  /* ... one in so many is tried */
+#define MISSES_MAX       16 /* After so many tries in vain in a row ... */
+#define SKIPPED_MIN      8  /* ... so many values are not tried, and after each further one twice */
+#define SKIPPED_MAX      64 /* as many, up to this many: a try costs more than all the rest */
 #define DECODED_KEPT_MAX (256u << 10) /* A larger buffer is given back before the next record */
 
 struct cold_codec {
@@ -31,7 +32,9 @@ struct cold_codec {
     ZSTD_DCtx *decompressor;
     unsigned char *decoded; /* The last decompressed value */
     size_t decoded_size;
-    unsigned misses; /* Values in a row that did not compress, or were not tried */
+    uint32_t dictionary; /* The last one that was used; 0: none yet. A new one may change it all */
+    unsigned misses;     /* Tries in a row that saved too little */
+    unsigned skipped;    /* Of the values to come: they are not tried */
 };
 
 struct header {
@@ -87,14 +90,30 @@ size_t cold_record_bytes_max(size_t key_len, size_t value_len)
     return record_bytes(key_len, value_len);
 }
 
+static void note_miss(struct cold_codec *codec)
+{
+    if (++codec->misses < MISSES_MAX)
+        return;
+    unsigned doublings = codec->misses - MISSES_MAX;
+    codec->skipped = doublings < 8 ? SKIPPED_MIN << doublings : SKIPPED_MAX;
+    if (codec->skipped > SKIPPED_MAX)
+        codec->skipped = SKIPPED_MAX;
+}
+
 /* Stores the value at `to`, which has room for all of it. Returns the stored length, which is less
  * than the value's only if it was compressed. */
 static size_t store_value(struct cold_codec *codec, const struct cold_item *item,
                           const struct cold_dictionary *dictionary, unsigned char *to)
 {
-    bool hopeless = codec->misses >= MISSES_MAX && codec->misses % TRY_EVERY != 0;
-    bool tried = item->value_len >= (dictionary != NULL ? DICTIONARY_MIN : COMPRESS_MIN);
-    if (tried && !hopeless) {
+    if (dictionary != NULL && dictionary->id != codec->dictionary) {
+        codec->dictionary = dictionary->id;
+        codec->misses = 0;
+        codec->skipped = 0;
+    }
+    bool suited = item->value_len >= (dictionary != NULL ? DICTIONARY_MIN : COMPRESS_MIN);
+    if (suited && codec->skipped > 0) {
+        codec->skipped--;
+    } else if (suited) {
         size_t worth = item->value_len - (item->value_len * SAVED_PERCENT + 99) / 100;
         size_t stored = dictionary != NULL
                             ? ZSTD_compress_usingCDict(codec->compressor, to, worth, item->value,
@@ -105,8 +124,8 @@ static size_t store_value(struct cold_codec *codec, const struct cold_item *item
             codec->misses = 0;
             return stored;
         }
+        note_miss(codec);
     }
-    codec->misses += tried;
     if (item->value_len > 0)
         memcpy(to, item->value, item->value_len);
     return item->value_len;

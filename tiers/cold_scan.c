@@ -1,11 +1,14 @@
 /* Scanning a whole segment, for compaction and scrubbing: see cold_scan_open in cold.h.
  *
- * A window of the file is kept in memory and moves forward in reads of COLD_BUFFER_BYTES; it grows
- * only for a record that is larger. A record that begins with a zero magic is the padding at the
- * end of a sync: it must be zeros up to the next block. Anything else that is no intact record is
- * damage, and so is a block that the disk cannot read. The scan then looks for the next place at
- * which an intact record begins: behind the damaged one if its header still tells where that is,
- * else at any multiple of COLD_RECORD_ALIGN, where the checksum tells a record from other bytes.
+ * A window of the file is kept in memory and moves forward; it grows only for a record that is
+ * larger. What comes behind it is read ahead, while the records in it are looked at. A record that
+ * begins with a zero magic is the padding at the end of a sync: it must be zeros up to the next
+ * block. Anything else that is no intact record is damage, and so is a block that the disk cannot
+ * read. The scan then looks for the next place at which an intact record begins: behind the damaged
+ * one if its header still tells where that is, else at any multiple of COLD_RECORD_ALIGN, where the
+ * checksum tells a record from other bytes.
+ *
+ * A read ahead that fails is forgotten: the same bytes are then read again when they are needed.
  *
  * The caller may append to the cold tier meanwhile: its writes overlap with the scan. Mover thread.
  */
@@ -23,6 +26,10 @@
 /* With more unreadable blocks than this the disk is taken to be gone. */
 #define UNREADABLE_BLOCKS_MAX 256
 
+/* The window holds what is left of one read and all of the next. */
+#define READ_BYTES   (COLD_BUFFER_BYTES / 2)
+#define WINDOW_BYTES (2 * READ_BYTES)
+
 struct cold_scan {
     struct cold *cold;
     struct cold_file *file;
@@ -37,6 +44,10 @@ struct cold_scan {
     unsigned unreadable;  /* Blocks */
     bool cut;             /* The file is shorter than it should be, and nobody was told yet */
     uint64_t bytes_read;
+    bool reads_ahead;
+    unsigned char *ahead; /* READ_BYTES, aligned to blocks; NULL: it goes without */
+    struct uring_op ahead_op;
+    bool ahead_begun; /* ahead_op is under way, or its result was not looked at */
 };
 
 /* ---------------------------------------------------------------------------------- the window */
@@ -46,6 +57,66 @@ static int corrupt(const struct cold_scan *scan, uint64_t offset, const char *wh
     return cold_fail(scan->cold, TIERS_CORRUPT,
                      "cold segment %016" PRIx64 " in %s is damaged at offset %" PRIu64 ": %s",
                      scan->file->id, scan->cold->files.directory, offset, what);
+}
+
+static int ring_failed(struct cold *cold, int result)
+{
+    cold->stopped = true;
+    return cold_fail(cold, TIERS_STOPPED, "io_uring failed: %s", strerror(-result));
+}
+
+/* Begins to read what follows the window. */
+static void ahead_begin(struct cold_scan *scan)
+{
+    uint64_t from = scan->offset + scan->length;
+    uint64_t end = cold_align_up(scan->file_bytes);
+    if (scan->ahead == NULL || scan->ahead_begun || from >= end)
+        return;
+    scan->ahead_op = (struct uring_op){
+        .kind = URING_READ,
+        .fd = scan->file->fd,
+        .buffer = scan->ahead,
+        .length = end - from < READ_BYTES ? (uint32_t)(end - from) : READ_BYTES,
+        .offset = from,
+    };
+    uring_submit(scan->cold->ring, &scan->ahead_op);
+    scan->ahead_begun = true;
+}
+
+/* Waits until nothing is being read ahead. */
+static int ahead_wait(struct cold_scan *scan)
+{
+    while (scan->ahead_op.under_way) {
+        int result = uring_wait(scan->cold->ring);
+        if (result < 0) {
+            scan->ahead = NULL; /* The kernel may still write to it */
+            return ring_failed(scan->cold, result);
+        }
+    }
+    return 0;
+}
+
+/* Puts what was read ahead into the window, if it is what follows there. */
+static int ahead_take(struct cold_scan *scan)
+{
+    if (!scan->ahead_begun)
+        return 0;
+    int status = ahead_wait(scan);
+    if (status != 0)
+        return status;
+    scan->ahead_begun = false;
+    int result = scan->ahead_op.result;
+    if (result <= 0 || scan->ahead_op.offset != scan->offset + scan->length)
+        return 0;
+    size_t n = (size_t)result;
+    if (scan->ahead_op.offset + n < scan->file_bytes)
+        n = cold_align_down(n);
+    if (n > scan->capacity - scan->length)
+        n = scan->capacity - scan->length;
+    memcpy(scan->bytes + scan->length, scan->ahead, n);
+    scan->length += n;
+    scan->bytes_read += n;
+    return 0;
 }
 
 /* Reads the blocks up to `end` (at most the capacity) that follow what the window holds. On failure
@@ -64,9 +135,8 @@ static int window_read(struct cold_scan *scan, uint64_t end)
         };
         int result = uring_run(cold->ring, &cold->run_op);
         if (cold->run_op.under_way) {
-            cold->stopped = true;
             scan->bytes = NULL; /* The kernel may still write to it */
-            return cold_fail(cold, TIERS_STOPPED, "io_uring failed: %s", strerror(-result));
+            return ring_failed(cold, result);
         }
         if (result == 0) {
             scan->file_bytes = from;
@@ -133,6 +203,22 @@ static void window_move(struct cold_scan *scan, uint64_t position)
     scan->offset = from;
 }
 
+/* Reads up to `need_end`, and what comes cheaply with it. */
+static int window_fill(struct cold_scan *scan, uint64_t need_end)
+{
+    if (scan->offset + scan->length >= need_end)
+        return 0;
+    uint64_t end = scan->offset + scan->length + READ_BYTES;
+    if (end > scan->offset + scan->capacity)
+        end = scan->offset + scan->capacity;
+    if (end > scan->file_bytes)
+        end = cold_align_up(scan->file_bytes);
+    if (end < need_end)
+        end = need_end;
+    int status = window_read(scan, end);
+    return status == TIERS_IO ? window_read_blocks(scan, need_end) : status;
+}
+
 /* Makes the window hold `need` bytes from `position` on, and returns where they are. */
 static int window_hold(struct cold_scan *scan, uint64_t position, size_t need,
                        const unsigned char **ret_bytes)
@@ -145,17 +231,15 @@ static int window_hold(struct cold_scan *scan, uint64_t position, size_t need,
         int status = 0;
         if (need_end - scan->offset > scan->capacity)
             status = window_grow(scan, (size_t)(need_end - scan->offset));
+        if (status == 0)
+            status = ahead_take(scan);
         if (status != 0)
             return status;
-        uint64_t end = scan->offset + scan->capacity;
-        if (end > scan->file_bytes)
-            end = cold_align_up(scan->file_bytes);
-        status = window_read(scan, end);
-        if (status == TIERS_IO)
-            status = window_read_blocks(scan, need_end);
+        status = window_fill(scan, need_end);
         if (status == TIERS_STOPPED ||
             (status != 0 && position + need > scan->offset + scan->length))
             return status;
+        ahead_begin(scan);
     }
     *ret_bytes = scan->bytes + (position - scan->offset);
     return 0;
@@ -313,7 +397,11 @@ int cold_scan_open(struct cold *cold, uint64_t id, struct cold_scan **ret_scan)
         return cold_fail(cold, status, "cannot open cold segment %016" PRIx64 " in %s", id,
                          cold->files.directory);
     }
-    status = window_grow(scan, COLD_BUFFER_BYTES);
+    if (cold->scans_ahead < COLD_SCANS_AHEAD_MAX)
+        scan->ahead = aligned_alloc(COLD_BLOCK_BYTES, READ_BYTES);
+    scan->reads_ahead = scan->ahead != NULL;
+    cold->scans_ahead += scan->reads_ahead;
+    status = window_grow(scan, WINDOW_BYTES);
     if (status != 0) {
         cold_scan_close(scan);
         return status;
@@ -326,9 +414,13 @@ void cold_scan_close(struct cold_scan *scan)
 {
     if (scan == NULL)
         return;
+    bool failed = ahead_wait(scan) != 0;
+    scan->cold->scans_ahead -= scan->reads_ahead;
     cold_files_release(&scan->cold->files, scan->file);
     free(scan->bytes);
-    free(scan);
+    free(scan->ahead);
+    if (!failed) /* Else the ring still knows its operation */
+        free(scan);
 }
 
 uint64_t cold_scan_segment(const struct cold_scan *scan)

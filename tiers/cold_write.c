@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The buffers, and a read or an fsync. */
-#define RING_DEPTH (COLD_BUFFERS + 1)
+/* The buffers, a read or an fsync, and what the scans read ahead. */
+#define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX)
 
 /* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk. */
 #define PREALLOCATE_BYTES ((uint64_t)16 << 20)

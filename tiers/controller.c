@@ -11,10 +11,16 @@
 #define CHUNK_BYTES_MAX (8u << 20)
 #define CHUNK_BYTES_MIN (32u << 10)
 
+/* As many as rate.c keeps tokens for. */
+#define CHUNKS_PER_SECOND 4
+
 /* A pointer takes about ten bytes; below 64 the saving is not worth a disk read. */
 #define VALUE_LEN_MIN        64
 #define VALUE_LEN_MIN_URGENT 16
 #define HEAT_STEP            4
+
+/* Writes in any order leave pages about 69 % full, in key order all but full. */
+#define LEAF_PERCENT_MIN 60
 
 /* The model of what moves cost and save; see controller.h. */
 #define MOVE_US           50
@@ -87,6 +93,11 @@ void controller_decide(const struct controller_input *input,
     if (excess > 0 && chunk > excess) {
         chunk = excess;
     }
+    /* Under a limit the disk is to have pauses between pieces, not seconds of work at a time. */
+    if (input->bytes_per_second_max > 0 &&
+        chunk > input->bytes_per_second_max / CHUNKS_PER_SECOND) {
+        chunk = input->bytes_per_second_max / CHUNKS_PER_SECOND;
+    }
     if (chunk < CHUNK_BYTES_MIN) {
         chunk = CHUNK_BYTES_MIN;
     }
@@ -94,13 +105,24 @@ void controller_decide(const struct controller_input *input,
         .demote_heat_max = heat,
         .demote_value_len_min = input->rounds_in_vain > 0 ? VALUE_LEN_MIN_URGENT : VALUE_LEN_MIN,
         .demote_chunk_bytes = chunk,
-        .repack_always = input->rounds_in_vain > 0,
+        .repack_always = input->rounds_in_vain > 0 && input->sparse,
     };
 }
 
 bool controller_exhausted(const struct controller_decision *decision)
 {
-    return decision->demote_heat_max == HEAT_MAX && decision->repack_always;
+    return decision->demote_heat_max == HEAT_MAX &&
+           decision->demote_value_len_min == VALUE_LEN_MIN_URGENT;
+}
+
+bool controller_value_can_leave(uint64_t value_len)
+{
+    return value_len >= VALUE_LEN_MIN_URGENT;
+}
+
+bool controller_pages_sparse(uint64_t used_bytes, uint64_t leaf_bytes)
+{
+    return used_bytes < leaf_bytes / 100 * LEAF_PERCENT_MIN;
 }
 
 unsigned controller_rank(unsigned heat, uint64_t value_len)
@@ -120,11 +142,21 @@ uint64_t controller_promotion_us(uint64_t value_len)
 const char *controller_reason_text(enum controller_reason reason)
 {
     static const char *const texts[] = {
-#define X(name, text) text,
+#define X(name, counter, text) text,
         CONTROLLER_REASONS(X)
 #undef X
     };
     return texts[reason];
+}
+
+const char *controller_admission_text(enum controller_admission admission)
+{
+    static const char *const texts[] = {
+#define X(name, counter, text) text,
+        CONTROLLER_ADMISSIONS(X)
+#undef X
+    };
+    return texts[admission];
 }
 
 /* Demotion does not run in each window: what it took last is the mark for a while, then fades. */
@@ -164,17 +196,23 @@ static enum controller_reason extra_heat_follow(struct controller_state *state,
 }
 
 /* Records that push each other out earn nothing: fewer may enter. */
-static void admission_follow(struct controller_state *state, const struct controller_window *window)
+static enum controller_admission admission_follow(struct controller_state *state,
+                                                  const struct controller_window *window)
 {
     if (window->hot_admitted > window->hot_keys / 8) {
         state->quiet_windows = 0;
         state->admit_extra_heat += state->admit_extra_heat < ADMIT_EXTRA_HEAT_MAX;
-    } else if (window->hot_admitted > window->hot_keys / 64) {
+        return CONTROLLER_HOT_CROWDED;
+    }
+    if (window->hot_admitted > window->hot_keys / 64) {
         state->quiet_windows = 0;
-    } else if (++state->quiet_windows >= CALM_WINDOWS_MIN) {
+        return CONTROLLER_HOT_STEADY;
+    }
+    if (++state->quiet_windows >= CALM_WINDOWS_MIN) {
         state->quiet_windows = 0;
         state->admit_extra_heat -= state->admit_extra_heat > 0;
     }
+    return CONTROLLER_HOT_CALM;
 }
 
 void controller_step(struct controller_state *state, const struct controller_window *window,
@@ -184,7 +222,7 @@ void controller_step(struct controller_state *state, const struct controller_win
     state->reads = state->reads * FADING + (double)window->reads;
     state->reads_cold = state->reads_cold * FADING + (double)window->reads_cold;
     cut_follow(state, window);
-    admission_follow(state, window);
+    enum controller_admission admission = admission_follow(state, window);
     enum controller_reason reason = extra_heat_follow(state, window);
 
     unsigned floor = state->cut_heat + 2;
@@ -202,6 +240,7 @@ void controller_step(struct controller_state *state, const struct controller_win
         .admit_heat_min = ADMIT_HEAT_MIN + state->admit_extra_heat,
         .promote_us_max = us > PROMOTE_US_MIN ? (uint64_t)us : PROMOTE_US_MIN,
         .reason = reason,
+        .admission = admission,
     };
 }
 

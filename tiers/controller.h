@@ -43,7 +43,9 @@ struct controller_input {
     uint64_t warm_budget_bytes;
     uint64_t warm_free_bytes; /* That the file can still grow by */
     struct controller_histogram histogram;
-    unsigned rounds_in_vain; /* Times the hand went round without reaching the budget */
+    unsigned rounds_in_vain;       /* Times the hand went round without reaching the budget */
+    bool sparse;                   /* Leaf pages are emptier than they would be if packed anew */
+    uint64_t bytes_per_second_max; /* Of writing to the cold tier; 0: no limit */
 };
 
 struct controller_decision {
@@ -62,6 +64,12 @@ void controller_decide(const struct controller_input *input,
 /* True when even this decision leaves nothing more to try in another round. */
 bool controller_exhausted(const struct controller_decision *decision);
 
+/* Whether a value of that length may ever leave the warm tier: else a pointer takes as much. */
+bool controller_value_can_leave(uint64_t value_len);
+
+/* Whether packing pages anew is worth it: `used_bytes` of `leaf_bytes` are taken. */
+bool controller_pages_sparse(uint64_t used_bytes, uint64_t leaf_bytes);
+
 /* ---- Once in a window ---- */
 
 #define CONTROLLER_WINDOW_MS 1000
@@ -72,22 +80,37 @@ unsigned controller_rank(unsigned heat, uint64_t value_len);
 /* Microseconds that the disks spend on promoting a value, by the model above. */
 uint64_t controller_promotion_us(uint64_t value_len);
 
+/* Why promotion asks for the heat that it does: name, counter of the windows, text. */
 #define CONTROLLER_REASONS(X)                                                                      \
-    X(START, "nothing was measured yet")                                                           \
-    X(FEW_READS, "too few reads to judge by")                                                      \
-    X(COLD_SHARE_HIGH, "more reads reach the cold tier than wanted")                               \
-    X(COLD_SHARE_LOW, "few reads reach the cold tier: moving would gain little")                   \
-    X(COLD_SHARE_HELD, "the cold share of reads is near what is wanted")                           \
-    X(WARM_HOTTER, "what the warm tier would have to give up is as hot")
+    X(START, windows_few_reads, "nothing was measured yet")                                        \
+    X(FEW_READS, windows_few_reads, "too few reads to judge by")                                   \
+    X(COLD_SHARE_HIGH, windows_cold_share_high, "more reads reach the cold tier than wanted")      \
+    X(COLD_SHARE_LOW, windows_cold_share_low,                                                      \
+      "few reads reach the cold tier: moving would gain little")                                   \
+    X(COLD_SHARE_HELD, windows_cold_share_held, "the cold share of reads is near what is wanted")  \
+    X(WARM_HOTTER, windows_warm_hotter, "what the warm tier would have to give up is as hot")
+
+/* The same of what the full hot tier admits. */
+#define CONTROLLER_ADMISSIONS(X)                                                                   \
+    X(CALM, windows_hot_calm, "little is pushed out of the hot tier")                              \
+    X(STEADY, windows_hot_steady, "what enters the hot tier and what leaves it hold the balance")  \
+    X(CROWDED, windows_hot_crowded, "records push each other out of the hot tier")
 
 enum controller_reason {
-#define X(name, text) CONTROLLER_##name,
+#define X(name, counter, text) CONTROLLER_##name,
     CONTROLLER_REASONS(X)
 #undef X
 };
 
-/* A constant string. */
+enum controller_admission {
+#define X(name, counter, text) CONTROLLER_HOT_##name,
+    CONTROLLER_ADMISSIONS(X)
+#undef X
+};
+
+/* Constant strings. */
 const char *controller_reason_text(enum controller_reason reason);
+const char *controller_admission_text(enum controller_admission admission);
 
 /* What one step leaves for the next. All zero: the beginning. */
 struct controller_state {
@@ -116,6 +139,7 @@ struct controller_thresholds {
     unsigned admit_heat_min;   /* Of what enters a full hot tier */
     uint64_t promote_us_max;   /* That promotions may cost until the next window */
     enum controller_reason reason;
+    enum controller_admission admission;
 };
 
 /* `state` as the last step left it, and changed for the next. */

@@ -123,6 +123,19 @@ static int apply_refusal(const struct tiers *tiers)
     return atomic_load(&tiers->stopped) != 0 ? TIERS_STOPPED : tiers->apply_error;
 }
 
+static void sample_applied(struct tiers *tiers, uint64_t hash, const struct tiers_record *record)
+{
+    enum sample_kind kind = SAMPLE_DELETE;
+    if (!sampler_wants(tiers->sampler, hash)) {
+        return;
+    }
+    if (!record->tombstone) {
+        kind = engine_seldom(tiers, heat_estimate(tiers->heat, hash)) ? SAMPLE_WRITE_SELDOM
+                                                                      : SAMPLE_WRITE;
+    }
+    engine_sample(tiers, hash, record->charge, kind);
+}
+
 /* Makes `record` (or NULL: out of memory) the key's current one and consumes it. */
 static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record *record,
                         const struct current *old)
@@ -136,8 +149,7 @@ static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record 
     }
     if (error == 0) {
         tiers->applying.state_hash += record->digest - (old->exists ? old->digest : 0);
-        engine_sample(tiers, hash, record->charge,
-                      record->tombstone ? SAMPLE_DELETE : SAMPLE_WRITE);
+        sample_applied(tiers, hash, record);
     }
     tiers_record_release(record);
     return error;

@@ -47,6 +47,16 @@ struct reader_pool;
     X(promotions_refused)                                                                          \
     X(promotion_eased)                                                                             \
     X(promotion_tightened)                                                                         \
+    X(admission_eased)                                                                             \
+    X(admission_tightened)                                                                         \
+    X(windows_few_reads)                                                                           \
+    X(windows_cold_share_high)                                                                     \
+    X(windows_cold_share_low)                                                                      \
+    X(windows_cold_share_held)                                                                     \
+    X(windows_warm_hotter)                                                                         \
+    X(windows_hot_calm)                                                                            \
+    X(windows_hot_steady)                                                                          \
+    X(windows_hot_crowded)                                                                         \
     X(compacted_segments)                                                                          \
     X(compacted_bytes)                                                                             \
     X(cold_written_bytes)                                                                          \
@@ -54,6 +64,8 @@ struct reader_pool;
     X(scrubbed_segments)                                                                           \
     X(scrubbed_bytes)                                                                              \
     X(scrub_damages)                                                                               \
+    X(warm_scrubs)                                                                                 \
+    X(warm_scrubbed_bytes)                                                                         \
     X(checksum_errors)
 
 struct engine_counters {
@@ -138,6 +150,13 @@ static inline void engine_sample(const struct tiers *tiers, uint64_t key_hash, u
     if (sampler_wants(tiers->sampler, key_hash)) {
         sampler_push(tiers->sampler, key_hash, charge + HOT_KEY_OVERHEAD_BYTES, kind);
     }
+}
+
+/* Whether a key of this heat is too seldom read for others in hot to make room for it. Any thread.
+ */
+static inline bool engine_seldom(const struct tiers *tiers, unsigned heat)
+{
+    return heat < atomic_load_explicit(&tiers->admit_heat_min, memory_order_relaxed);
 }
 
 /* What tiers_apply_ready answers, without arranging for on_ready. */

@@ -313,8 +313,8 @@ static int parts_open(struct tiers *tiers, char *error_text, size_t error_text_s
         error = folder_make(options->cold_dir, error_text, error_text_size);
     }
     if (error == 0) {
-        error = warm_open(options->warm_dir, options->warm_map_bytes, &tiers->warm, error_text,
-                          error_text_size);
+        error = warm_open(options->warm_dir, options->warm_map_bytes, options->warm_check_bytes_max,
+                          &tiers->warm, error_text, error_text_size);
     }
     if (error == 0 && !warm_adds_up(tiers->warm)) {
         describe(error_text, error_text_size,

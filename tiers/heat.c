@@ -97,10 +97,15 @@ size_t heat_bytes(const struct heat *heat)
     return sizeof(*heat) + heat->n_blocks * sizeof(struct block);
 }
 
+static struct block *block_of(const struct heat *heat, uint64_t key_hash)
+{
+    return &heat->blocks[key_hash & (heat->n_blocks - 1)];
+}
+
 /* The rows take their bits from a second mix, independent of those that name the block. */
 static void find_counters(const struct heat *heat, uint64_t key_hash, struct counter found[ROWS])
 {
-    struct block *block = &heat->blocks[key_hash & (heat->n_blocks - 1)];
+    struct block *block = block_of(heat, key_hash);
     uint64_t mixed = (key_hash ^ (key_hash >> 32)) * UINT64_C(0x9E3779B97F4A7C15);
 
     for (unsigned row = 0; row < ROWS; row++) {
@@ -126,6 +131,11 @@ static unsigned minimum(const struct counter counters[ROWS])
             lowest = value;
     }
     return lowest;
+}
+
+void heat_prefetch(const struct heat *heat, uint64_t key_hash)
+{
+    __builtin_prefetch(block_of(heat, key_hash));
 }
 
 unsigned heat_estimate(const struct heat *heat, uint64_t key_hash)

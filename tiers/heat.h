@@ -26,6 +26,9 @@ void heat_free(struct heat *heat);
 /* Counts one access and returns the estimate after it, 1 to HEAT_MAX. */
 unsigned heat_touch(struct heat *heat, uint64_t key_hash);
 
+/* Brings what an estimate reads into the processor's cache. */
+void heat_prefetch(const struct heat *heat, uint64_t key_hash);
+
 /* The estimate, 0 to HEAT_MAX. */
 unsigned heat_estimate(const struct heat *heat, uint64_t key_hash);
 

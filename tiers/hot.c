@@ -40,6 +40,12 @@
 /* So does a switch of the policy. */
 #define MOVES_PER_LOCK 256
 
+/* Entries of a chain that are announced; those behind them are waited for. */
+#define PREFETCHED_ENTRIES_MAX 3
+
+/* Part of a shard's budget that what is read seldom leaves free. */
+#define SELDOM_ROOM_DIVISOR 8
+
 /* Shards want to be many, for threads not to meet, and yet hold the largest values. Small budgets
  * split down to SHARD_BYTES_LOW; from SHARDS_ENOUGH on, shards grow to SHARD_BYTES_HIGH, which has
  * room for TIERS_VALUE_BYTES_MAX; larger budgets have more of that size. */
@@ -359,16 +365,27 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
 
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n)
 {
-    static void (*const steps[])(const struct hot_table *, uint64_t) = {
-        hot_table_prefetch_bucket, hot_table_prefetch_entry, hot_table_prefetch_record};
+    uint64_t left[TIERS_PREFETCH_MAX];
+    size_t n_left = n;
 
-    for (size_t step = 0; step < sizeof steps / sizeof steps[0]; step++) {
-        for (size_t i = 0; i < n; i++) {
-            struct hot_shard *shard = shard_of(hot, hashes[i]);
+    assert(n <= TIERS_PREFETCH_MAX);
+    for (size_t i = 0; i < n; i++) {
+        struct hot_shard *shard = shard_of(hot, hashes[i]);
+        shard_lock(shard);
+        hot_table_prefetch_bucket(&shard->table, hashes[i]);
+        shard_unlock(shard);
+        left[i] = hashes[i];
+    }
+    for (unsigned n_known = 0; n_known <= PREFETCHED_ENTRIES_MAX && n_left > 0; n_known++) {
+        size_t kept = 0;
+        for (size_t i = 0; i < n_left; i++) {
+            struct hot_shard *shard = shard_of(hot, left[i]);
             shard_lock(shard);
-            steps[step](&shard->table, hashes[i]);
+            if (hot_table_prefetch_entry(&shard->table, left[i], n_known))
+                left[kept++] = left[i];
             shard_unlock(shard);
         }
+        n_left = kept;
     }
 }
 
@@ -395,8 +412,10 @@ static const struct tiers_record *shard_replace(struct hot_shard *shard, struct 
 {
     const struct tiers_record *replaced = entry->record;
 
-    if (entry->state == HOT_CLEAN)
+    if (entry->state == HOT_CLEAN) {
         policy_leave(shard, entry, false);
+        entry->was_clean = true;
+    }
     entry->state = HOT_DIRTY;
     shard->bytes -= entry->node.size;
     entry->node.size = entry->node.size - replaced->charge + record->charge;
@@ -431,7 +450,41 @@ int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
     return 0;
 }
 
-bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket)
+/* Whether the shard takes a clean entry of this size beside `used` bytes. */
+static bool shard_has_room(const struct hot_shard *shard, uint64_t used, uint32_t size)
+{
+    return used + size <= shard->budget_bytes && hot_policy_admits(&shard->policy, size);
+}
+
+/* What others that are clean need not make room for finds `shard_bytes` used, and this much more.
+ */
+static uint64_t used_for_seldom(const struct hot_shard *shard, uint64_t shard_bytes)
+{
+    return shard_bytes + shard->budget_bytes / SELDOM_ROOM_DIVISOR;
+}
+
+/* Whether the shard takes a new entry of this size. Were it inserted without room beside the dirty
+ * entries, it would evict all others and then itself. */
+static bool shard_admits(const struct hot_shard *shard, uint32_t size, bool is_seldom)
+{
+    uint64_t used = is_seldom ? used_for_seldom(shard, shard->bytes) : shard_fixed_bytes(shard);
+
+    return shard_has_room(shard, used, size);
+}
+
+/* Whether a dirty entry stays when it becomes clean: the bytes of the shard hold its own. */
+static bool shard_keeps(const struct hot_shard *shard, const struct hot_entry *entry,
+                        bool is_seldom)
+{
+    uint32_t size = entry->node.size;
+    uint64_t used = is_seldom && !entry->was_clean ? used_for_seldom(shard, shard->bytes - size)
+                                                   : shard_fixed_bytes(shard) - size;
+
+    return shard_has_room(shard, used, size);
+}
+
+bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket,
+               bool is_seldom)
 {
     struct hot_shard *shard = shard_of(hot, hash);
     bool admitted = false;
@@ -442,11 +495,7 @@ bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record
     if (entry == NULL)
         return false;
     shard_lock(shard);
-    /* Were it inserted without room beside the dirty entries, it would evict all others and then
-     * itself. */
-    if (ticket != *ticket_of(shard, hash) ||
-        shard_fixed_bytes(shard) + entry->node.size > shard->budget_bytes ||
-        !hot_policy_admits(&shard->policy, entry->node.size) ||
+    if (ticket != *ticket_of(shard, hash) || !shard_admits(shard, entry->node.size, is_seldom) ||
         hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
                        tiers_record_key(record), record->key_len) != NULL) {
         gone = entry;
@@ -459,7 +508,7 @@ bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record
     return admitted;
 }
 
-void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record)
+void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record, bool is_seldom)
 {
     struct hot_shard *shard = shard_of(hot, hash);
     struct hot_entry *gone = NULL;
@@ -473,9 +522,7 @@ void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record
     }
     if (record->tombstone) {
         shard_drop(shard, entry, &gone);
-    } else if (shard_fixed_bytes(shard) > shard->budget_bytes ||
-               !hot_policy_admits(&shard->policy, entry->node.size)) {
-        /* It would not fit even alone beside the other dirty entries, or is not wanted. */
+    } else if (!shard_keeps(shard, entry, is_seldom)) {
         shard_drop(shard, entry, &gone);
         shard->evictions++;
     } else {

@@ -53,7 +53,8 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
 enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
                         size_t key_len, const struct tiers_record **ret_record);
 
-/* Any thread. Brings what a look-up of these hashes will touch into the processor's cache. */
+/* Any thread. Brings what a look-up of these hashes, TIERS_PREFETCH_MAX at most, will touch into
+ * the processor's cache. */
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n);
 
 /* Applier. Makes `record` the key's current one, dirty and pinned, and evicts clean records if the
@@ -63,13 +64,17 @@ int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
 /* Any thread. Adds a clean record, no tombstone, unless the key is present or the ticket is stale;
  * true if added. Takes a reference of its own. A record for which a shard has no room beside its
  * dirty records is not added, nor one that the policy does not admit, nor any when memory is short.
- */
-bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket);
+ * One that `is_seldom` read is not added either where it would leave less than an eighth of the
+ * shard's budget free: others need not make room for it. */
+bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket,
+               bool is_seldom);
 
 /* Mover, after `record` became durable in the warm tier: if it is still the key's current record it
  * turns clean (a tombstone is removed), else nothing happens. A record for which a shard has no
- * room beside its dirty records, or that the policy does not admit, is removed, too. */
-void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record);
+ * room beside its dirty records, or that the policy does not admit, is removed, too; so is one that
+ * `is_seldom` read where there is as little room as hot_admit says, unless the key was in hot,
+ * clean, when it was written: a load of many new keys pushes out no others. */
+void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record, bool is_seldom);
 
 /* One thread at a time; others go on. Hands the clean records of each shard to a new policy, those
  * that would leave first at first, a few at a time. 0, or TIERS_NO_MEMORY: the policy stays. */

@@ -74,29 +74,28 @@ void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash)
     __builtin_prefetch(bucket_of(table, hash), 1);
 }
 
-void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash)
+static void prefetch_record(const struct hot_entry *entry)
 {
-    const struct hot_entry *entry = *bucket_of(table, hash);
-
-    if (entry != NULL)
-        __builtin_prefetch(entry, 1);
-}
-
-void hot_table_prefetch_record(const struct hot_table *table, uint64_t hash)
-{
-    const struct hot_entry *entry = *bucket_of(table, hash);
-
-    if (entry == NULL)
-        return;
-    /* Most chains have one entry. */
-    if (entry->node.key_hash != hash) {
-        __builtin_prefetch(entry->chain, 1);
-        return;
-    }
     __builtin_prefetch(entry->record, 1);
     __builtin_prefetch((const char *)entry->record + CACHE_LINE_BYTES);
     __builtin_prefetch(entry->node.next, 1);
     __builtin_prefetch(entry->node.previous, 1);
+}
+
+bool hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash, unsigned n_known)
+{
+    const struct hot_entry *entry = *bucket_of(table, hash);
+
+    for (unsigned i = 0; i < n_known && entry != NULL; i++) {
+        if (entry->node.key_hash == hash) {
+            prefetch_record(entry);
+            return false;
+        }
+        entry = entry->chain;
+    }
+    if (entry != NULL)
+        __builtin_prefetch(entry, 1);
+    return entry != NULL;
 }
 
 static void grow_begin(struct hot_table *table)

@@ -20,7 +20,7 @@
  *   -     hot_admit             clean
  *   clean hot_write             dirty
  *   dirty hot_write             dirty
- *   dirty hot_clean             clean, or gone if a tombstone or too large to stay
+ *   dirty hot_clean             clean, or gone if a tombstone or one that is not to stay
  *   clean eviction              gone */
 enum hot_entry_state { HOT_CLEAN, HOT_DIRTY, HOT_GONE };
 
@@ -30,6 +30,7 @@ struct hot_entry {
     const struct tiers_record *record;
     uint8_t state;        /* enum hot_entry_state */
     uint8_t generation;   /* Of the shard's policy that holds it; see hot_policy.h */
+    bool was_clean;       /* It had its place here before it was written */
     uint32_t policy_time; /* Of the shard, when the policy was last told of this entry */
 };
 
@@ -53,10 +54,11 @@ struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
                                  enum tiers_space space, const void *key, size_t key_len);
 
 /* The steps of a look-up, for many of them at a time: each brings into the processor's cache what
- * the next one reads. First the bucket, then its entry, then the entry's record and neighbours. */
+ * the next one reads. First the bucket; then, with n_known counting up from 0, the next entry of
+ * its chain, until that is behind the one that is looked for: then that one's record and
+ * neighbours. False: there is no more to bring. */
 void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash);
-void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash);
-void hot_table_prefetch_record(const struct hot_table *table, uint64_t hash);
+bool hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash, unsigned n_known);
 
 /* The key must be absent. Never fails: without memory to grow, chains become longer. */
 void hot_table_insert(struct hot_table *table, struct hot_entry *entry);

@@ -192,6 +192,13 @@ static void heavy_count(struct miniature *miniature, uint64_t key_hash)
         miniature->heavy[i].count--;
 }
 
+/* Whether the hot tier would leave a key out that is seldom read. */
+static bool leaves_out(struct shadow *shadow, const struct sample *sample, uint64_t capacity)
+{
+    return shadow_used(shadow) + sample->size > SELDOM_ROOM(capacity) &&
+           !shadow_holds(shadow, sample->key_hash);
+}
+
 /* Whether it was a read that missed. */
 static bool shadow_feed(struct shadow *shadow, const struct sample *sample, uint64_t capacity)
 {
@@ -199,12 +206,16 @@ static bool shadow_feed(struct shadow *shadow, const struct sample *sample, uint
     case SAMPLE_DELETE:
         shadow_remove(shadow, sample->key_hash);
         return false;
+    case SAMPLE_WRITE_SELDOM:
+        if (leaves_out(shadow, sample, capacity))
+            return false;
+        (void)shadow_access(shadow, sample->key_hash, sample->size);
+        return false;
     case SAMPLE_WRITE:
         (void)shadow_access(shadow, sample->key_hash, sample->size);
         return false;
     case SAMPLE_READ_SELDOM:
-        if (shadow_used(shadow) + sample->size > SELDOM_ROOM(capacity) &&
-            !shadow_holds(shadow, sample->key_hash))
+        if (leaves_out(shadow, sample, capacity))
             return true;
         break;
     case SAMPLE_READ:

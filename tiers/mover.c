@@ -22,6 +22,10 @@
 #define CHUNKS_PER_FLUSH      4
 #define CHUNKS_PER_COMPACTION 2
 
+/* And how many steps of other work before a piece is verified: damage is to be found also under a
+ * load that never ends. */
+#define STEPS_PER_SCRUB 16
+
 int mover_open(struct tiers *tiers, struct mover **ret_mover)
 {
     struct mover *mover = calloc(1, sizeof *mover);
@@ -247,6 +251,12 @@ bool mover_step(struct mover *mover)
         return false;
     }
     mover_control_step(mover);
+    if (++mover->steps_since_scrub >= STEPS_PER_SCRUB) {
+        mover->steps_since_scrub = 0;
+        if (mover_scrub_step(mover)) {
+            return true;
+        }
+    }
     if (mover->chunks_since_compaction >= CHUNKS_PER_COMPACTION) {
         mover->chunks_since_compaction = 0;
         if (cold_compact_step(mover)) {
@@ -254,9 +264,9 @@ bool mover_step(struct mover *mover)
         }
     }
     if (mover_demote_due(mover) && mover_cold_may_demote(mover)) {
-        mover_demote_chunk(mover);
-        mover->chunks_since_flush++;
-        mover->chunks_since_compaction++;
+        unsigned n = mover_demote(mover);
+        mover->chunks_since_flush += n;
+        mover->chunks_since_compaction += n;
         return true;
     }
     if (mover_promote_due(mover)) {
@@ -328,9 +338,10 @@ static void *mover_run(void *argument)
 int mover_start(struct mover *mover)
 {
     assert(!mover->threaded);
+    mover->threaded = true; /* Which the thread looks at, too */
     if (pthread_create(&mover->thread, NULL, mover_run, mover) != 0) {
+        mover->threaded = false;
         return TIERS_NO_MEMORY;
     }
-    mover->threaded = true;
     return 0;
 }

@@ -32,12 +32,17 @@ static void pending_add(struct mover *mover, const struct cold_known *segment)
     mover->pending[mover->n_pending++] = *segment;
 }
 
+bool mover_cold_hurries(uint64_t used_bytes, uint64_t budget_bytes)
+{
+    return used_bytes > budget_bytes + budget_bytes / HURRY_SHARE;
+}
+
 bool mover_cold_may_demote(struct mover *mover)
 {
     struct warm_usage usage;
     uint64_t budget = mover_warm_budget(mover);
     warm_usage(mover->tiers->warm, &usage);
-    return usage.used_bytes > budget + budget / HURRY_SHARE ||
+    return mover_cold_hurries(usage.used_bytes, budget) ||
            rate_wait_ms(&mover->write_rate, engine_now_ms(mover->tiers)) == 0;
 }
 
@@ -57,27 +62,26 @@ bool mover_cold_train(struct mover *mover)
     return true;
 }
 
-static void appends_pay(struct mover *mover)
+void mover_cold_synced(struct mover *mover, const struct cold_known *touched, size_t n,
+                       uint64_t appended_bytes)
 {
-    uint64_t appended = cold_appended_bytes(mover->tiers->cold);
-    rate_pay(&mover->write_rate, appended - mover->appended_seen);
-    engine_count(&mover->tiers->counters.cold_written_bytes, appended - mover->appended_seen);
-    mover->appended_seen = appended;
+    uint64_t appended = appended_bytes - mover->appended_seen;
+    rate_pay(&mover->write_rate, appended);
+    engine_count(&mover->tiers->counters.cold_written_bytes, appended);
+    mover->appended_seen = appended_bytes;
+    for (size_t i = 0; i < n; i++) {
+        pending_add(mover, &touched[i]);
+    }
 }
 
 int mover_cold_sync(struct mover *mover)
 {
+    struct cold *cold = mover->tiers->cold;
     struct cold_known touched[COLD_TOUCHED_MAX];
     size_t n = COLD_TOUCHED_MAX;
-    appends_pay(mover);
-    int error = cold_sync(mover->tiers->cold, touched, &n);
-    if (error) {
-        return error;
-    }
-    for (size_t i = 0; i < n; i++) {
-        pending_add(mover, &touched[i]);
-    }
-    return 0;
+    int error = cold_sync(cold, touched, &n);
+    mover_cold_synced(mover, touched, error ? 0 : n, cold_appended_bytes(cold));
+    return error;
 }
 
 int mover_cold_rows_put(struct mover *mover, struct warm_write *write)

@@ -18,6 +18,9 @@ void mover_control_open(struct mover *mover)
     atomic_store(&control->reason, CONTROLLER_START);
     atomic_store(&control->promote_us_max, thresholds.promote_us_max);
     control->promote_us = thresholds.promote_us_max;
+    atomic_store(&control->admission, thresholds.admission);
+    control->promote_heat_told = thresholds.promote_heat_min;
+    control->admit_heat_told = thresholds.admit_heat_min;
     atomic_store(&mover->tiers->admit_heat_min, thresholds.admit_heat_min);
     atomic_store(&mover->tiers->promote_heat_min, thresholds.promote_heat_min);
 }
@@ -51,22 +54,53 @@ static void window_measure(struct mover *mover, const struct hot_stats *in_hot,
     mover->demotion.in_window = false;
 }
 
-static void change_tell(struct mover *mover, unsigned before,
-                        const struct controller_thresholds *thresholds, uint64_t now_ms)
+static void window_count(struct engine_counters *counters,
+                         const struct controller_thresholds *thresholds)
+{
+    _Atomic uint64_t *const reasons[] = {
+#define X(name, counter, text) &counters->counter,
+        CONTROLLER_REASONS(X)
+#undef X
+    };
+    _Atomic uint64_t *const admissions[] = {
+#define X(name, counter, text) &counters->counter,
+        CONTROLLER_ADMISSIONS(X)
+#undef X
+    };
+    engine_count(reasons[thresholds->reason], 1);
+    engine_count(admissions[thresholds->admission], 1);
+}
+
+/* Counts a change of one threshold. */
+static void change_note(struct mover_control *control, unsigned before, unsigned now,
+                        _Atomic uint64_t *eased, _Atomic uint64_t *tightened)
+{
+    if (now != before) {
+        engine_count(now < before ? eased : tightened, 1);
+        control->untold++;
+    }
+}
+
+/* One line for all changes since the last, so that a load that swings fills no log. */
+static void changes_tell(struct mover *mover, const struct controller_thresholds *thresholds,
+                         uint64_t now_ms)
 {
     struct mover_control *control = &mover->control;
-    bool eased = thresholds->promote_heat_min < before;
-    engine_count(eased ? &mover->tiers->counters.promotion_eased
-                       : &mover->tiers->counters.promotion_tightened,
-                 1);
-    atomic_store(&control->changed_ms, now_ms);
-    if (control->told_ms == 0 || now_ms - control->told_ms >= EVENT_SPACING_MS) {
-        control->told_ms = now_ms;
-        engine_event(
-            mover->tiers, TIERS_EVENT_INFO, eased ? "promotion_eased" : "promotion_tightened",
-            "cold values return from heat %u on, before from %u: %s", thresholds->promote_heat_min,
-            before, controller_reason_text(thresholds->reason));
+    if (control->untold == 0 ||
+        (control->told_ms != 0 && now_ms - control->told_ms < EVENT_SPACING_MS)) {
+        return;
     }
+    engine_event(mover->tiers, TIERS_EVENT_INFO, "thresholds_changed",
+                 "cold values return from heat %u on (%u before): %s; a full hot tier admits from "
+                 "heat %u on (%u before): %s; changes since the last such line: %u",
+                 thresholds->promote_heat_min, control->promote_heat_told,
+                 controller_reason_text(thresholds->reason), thresholds->admit_heat_min,
+                 control->admit_heat_told, controller_admission_text(thresholds->admission),
+                 control->untold);
+    control->told_ms = now_ms;
+    control->untold = 0;
+    control->promote_heat_told = thresholds->promote_heat_min;
+    control->admit_heat_told = thresholds->admit_heat_min;
 }
 
 void mover_control_step(struct mover *mover)
@@ -95,14 +129,23 @@ void mover_control_step(struct mover *mover)
     struct controller_thresholds thresholds;
     window_measure(mover, &in_hot, &window);
     controller_step(&control->state, &window, &thresholds);
-    unsigned before = atomic_exchange(&tiers->promote_heat_min, thresholds.promote_heat_min);
-    atomic_store(&tiers->admit_heat_min, thresholds.admit_heat_min);
+    struct engine_counters *counters = &tiers->counters;
+    unsigned untold = control->untold;
+    window_count(counters, &thresholds);
+    change_note(control, atomic_exchange(&tiers->promote_heat_min, thresholds.promote_heat_min),
+                thresholds.promote_heat_min, &counters->promotion_eased,
+                &counters->promotion_tightened);
+    change_note(control, atomic_exchange(&tiers->admit_heat_min, thresholds.admit_heat_min),
+                thresholds.admit_heat_min, &counters->admission_eased,
+                &counters->admission_tightened);
+    if (control->untold != untold) {
+        atomic_store(&control->changed_ms, now_ms);
+    }
     atomic_store(&control->reason, thresholds.reason);
+    atomic_store(&control->admission, thresholds.admission);
     atomic_store(&control->promote_us_max, thresholds.promote_us_max);
     control->promote_us = thresholds.promote_us_max;
-    if (before != thresholds.promote_heat_min) {
-        change_tell(mover, before, &thresholds, now_ms);
-    }
+    changes_tell(mover, &thresholds, now_ms);
 }
 
 void mover_placement(struct mover *mover, struct tiers_placement *placement)
@@ -111,6 +154,7 @@ void mover_placement(struct mover *mover, struct tiers_placement *placement)
     placement->control = (struct tiers_placement_control){
         .cold_read_permille_max = mover->tiers->options.cold_read_permille_max,
         .reason = controller_reason_text(atomic_load(&control->reason)),
+        .admit_reason = controller_admission_text(atomic_load(&control->admission)),
         .changed_ms = engine_now_ms(mover->tiers) - atomic_load(&control->changed_ms),
         .admit_heat_min = atomic_load(&mover->tiers->admit_heat_min),
         .promote_us_max = atomic_load(&control->promote_us_max),

@@ -119,10 +119,12 @@ static void clean(struct tiers *tiers, const struct dirty_generation *generation
         for (size_t i = 0; i < n; i++) {
             const struct tiers_record *record = generation->records[from + i];
             hashes[i] = record_key_hash(record->space, tiers_record_key(record), record->key_len);
+            heat_prefetch(tiers->heat, hashes[i]);
         }
         hot_prefetch(tiers->hot, hashes, n);
         for (size_t i = 0; i < n; i++) {
-            hot_clean(tiers->hot, hashes[i], generation->records[from + i]);
+            hot_clean(tiers->hot, hashes[i], generation->records[from + i],
+                      engine_seldom(tiers, heat_estimate(tiers->heat, hashes[i])));
         }
     }
 }

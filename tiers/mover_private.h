@@ -1,6 +1,7 @@
 /* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
- * mover_demote.c, mover_control.c, mover_promote.c, mover_cold.c, mover_scrub.c, mover_trouble.c
- * and cold_compact.c. All of it belongs to the mover thread but for what the mutex guards. */
+ * mover_demote.c, demote_chunk.c, mover_control.c, mover_promote.c, mover_cold.c, mover_scrub.c,
+ * mover_scrub_warm.c, mover_trouble.c and cold_compact.c. All of it belongs to the mover thread but
+ * for what the mutex guards. */
 #ifndef TIERS_MOVER_PRIVATE_H
 #define TIERS_MOVER_PRIVATE_H
 
@@ -25,24 +26,31 @@ struct mover_offer {
 struct mover_demotion {
     bool active; /* From exceeding the budget until a little below it */
     unsigned char hand[TIERS_KEY_BYTES_MAX];
-    size_t hand_len;          /* 0: at the start */
-    uint64_t round_keys;      /* Demoted since the hand was at the start */
-    unsigned rounds_in_vain;  /* See controller_input */
-    uint64_t exhausted_bytes; /* Used bytes when nothing was left to try; 0: not so */
-    bool in_window;           /* Some were demoted since mover_control's last step */
+    size_t hand_len;           /* 0: at the start */
+    uint64_t round_keys;       /* Demoted since the hand was at the start */
+    uint64_t round_leaf_bytes; /* Of leaf pages, that the items seen since then need */
+    uint64_t round_can_leave;  /* Values seen since then that could still go, whatever their heat */
+    bool sparse;               /* See controller_input; as of the last whole round */
+    unsigned rounds_in_vain;   /* See controller_input */
+    uint64_t exhausted_bytes;  /* Used bytes when nothing was left to try; 0: not so */
+    bool in_window;            /* Some were demoted since mover_control's last step */
     struct controller_histogram histogram;
     struct controller_decision decision; /* The last */
 };
 
 struct mover_control {
     struct controller_state state;
-    uint64_t window_ms;  /* When the window began */
-    uint64_t told_ms;    /* Of the last event */
+    uint64_t window_ms; /* When the window began */
+    uint64_t told_ms;   /* Of the last event */
+    unsigned untold;    /* Changes since then */
+    unsigned promote_heat_told;
+    unsigned admit_heat_told;
     uint64_t reads_seen; /* Totals at the last step */
     uint64_t reads_cold_seen;
     uint64_t admitted_seen;
     _Atomic uint64_t changed_ms; /* When the thresholds last changed */
     _Atomic unsigned reason;     /* enum controller_reason of the last step */
+    _Atomic unsigned admission;  /* enum controller_admission */
     _Atomic uint64_t promote_us_max;
     uint64_t promote_us; /* Left of it in this window */
 };
@@ -61,6 +69,10 @@ struct mover_scrub {
     uint64_t first;         /* The pass began behind this one */
     bool wrapped;           /* It has come to the end and begun again at the start */
     uint64_t pass_ms;       /* When the pass begins or began */
+
+    struct warm_scrub *warm; /* NULL: no pass over the warm tier is under way */
+    uint64_t warm_pass_ms;   /* When one begins or began */
+    bool warm_turn;          /* The last piece was the warm tier's */
 };
 
 struct compaction;
@@ -88,6 +100,7 @@ struct mover {
     struct warm_read *read;
     unsigned chunks_since_flush; /* Demoted; so that no work starves the other */
     unsigned chunks_since_compaction;
+    unsigned steps_since_scrub;
     uint64_t flushed_ms;
     uint64_t flush_retry_ms; /* No unasked flush before this time */
     uint64_t cold_retry_ms;  /* No demotion or compaction before this time */
@@ -112,7 +125,8 @@ bool mover_flush_due(struct mover *mover);
 
 /* mover_demote.c */
 bool mover_demote_due(struct mover *mover);
-void mover_demote_chunk(struct mover *mover);
+/* Moves one chunk, or a few in a hurry. How many. */
+unsigned mover_demote(struct mover *mover);
 uint64_t mover_warm_budget(struct mover *mover);
 
 /* mover_control.c */
@@ -131,8 +145,13 @@ void mover_promote_batch(struct mover *mover);
 bool mover_cold_may_demote(struct mover *mover);
 /* Trains a dictionary for small values, if it is time to. True if it tried. */
 bool mover_cold_train(struct mover *mover);
+/* Whether the warm tier is so far over its budget that no limit on bandwidth holds. */
+bool mover_cold_hurries(uint64_t used_bytes, uint64_t budget_bytes);
 /* Makes what was appended durable and remembers the segments that grew. */
 int mover_cold_sync(struct mover *mover);
+/* The second half of that: these grew; so many bytes were appended, ever. */
+void mover_cold_synced(struct mover *mover, const struct cold_known *touched, size_t n,
+                       uint64_t appended_bytes);
 /* Puts the rows of those segments / forgets them once they are committed. */
 int mover_cold_rows_put(struct mover *mover, struct warm_write *write);
 void mover_cold_rows_done(struct mover *mover);
@@ -151,10 +170,15 @@ bool mover_trouble_waits(const struct mover *mover, uint64_t segment, uint64_t n
 /* A segment that is to be tried now; 0: none. */
 uint64_t mover_trouble_due(const struct mover *mover, uint64_t now_ms);
 
-/* mover_scrub.c */
+/* mover_scrub.c: cold segments, and whose turn it is. */
 void mover_scrub_open(struct mover *mover);
 void mover_scrub_close(struct mover *mover);
 /* Verifies one more piece, if it is time to. True if it did. */
 bool mover_scrub_step(struct mover *mover);
+
+/* mover_scrub_warm.c: the warm tier's file, in the same way, but for the rate. */
+void mover_scrub_warm_open(struct mover *mover);
+void mover_scrub_warm_close(struct mover *mover);
+bool mover_scrub_warm_step(struct mover *mover);
 
 #endif

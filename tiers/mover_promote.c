@@ -3,7 +3,8 @@
  * Readers offer records with the place they were read from. A batch is taken out of the queue and
  * written in one transaction; an item that has another revision or place by now is left alone. A
  * failure drops the batch: whoever reads on will offer again. So does what the controller allows in
- * this window: the rest is left alone. */
+ * this window: the rest is left alone. While the index alone is over the warm tier's budget nothing
+ * comes back: it would have to leave again. */
 #include "mover_private.h"
 
 #include <stdlib.h>
@@ -102,7 +103,12 @@ void mover_promote_batch(struct mover *mover)
     mover->offers_bytes = 0;
     pthread_mutex_unlock(&mover->mutex);
 
-    int error = offers_write(mover, offers, n);
+    int error = 0;
+    if (mover->demotion.exhausted_bytes != 0) {
+        engine_count(&mover->tiers->counters.promotions_refused, n);
+    } else {
+        error = offers_write(mover, offers, n);
+    }
     if (error) {
         mover_warm_failed(mover, error, "values could not be promoted");
     }

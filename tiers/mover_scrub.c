@@ -1,9 +1,10 @@
 /* Scrubbing: reads the sealed cold segments again and again, slowly, so that damage is found while
- * other replicas still have what was damaged. Mover thread.
+ * other replicas still have what was damaged; by turns with the warm tier's file
+ * (mover_scrub_warm.c), both together within one limit. Mover thread.
  *
  * The happy path: a pass goes over all segments by ascending id, from a place that differs with
- * each start, one piece a step and only when nothing else is due; every record's checksum is
- * verified. The next pass begins an interval after the last one began.
+ * each start, one piece a step, when nothing else is due or after many steps of other work; every
+ * record's checksum is verified. The next pass begins an interval after the last one began.
  *
  * Failures: damage is counted and reported once for each segment and pass, and the segment is
  * noted, so that compaction saves what is intact in it; the scrubber itself goes on with the next.
@@ -28,12 +29,19 @@ void mover_scrub_open(struct mover *mover)
         scrub->segment = cold_segment_after(mover->tiers->cold, scrub->segment);
     }
     scrub->first = scrub->segment;
+    mover_scrub_warm_open(mover);
+}
+
+static void scan_close(struct mover *mover)
+{
+    cold_scan_close(mover->scrub.scan);
+    mover->scrub.scan = NULL;
 }
 
 void mover_scrub_close(struct mover *mover)
 {
-    cold_scan_close(mover->scrub.scan);
-    mover->scrub.scan = NULL;
+    scan_close(mover);
+    mover_scrub_warm_close(mover);
 }
 
 /* Turns to the next segment. False: the pass is over. */
@@ -78,7 +86,7 @@ static void segment_end(struct mover *mover, int status)
                      cold_error_text(tiers->cold));
         mover_trouble_note(mover, id, false);
     }
-    mover_scrub_close(mover);
+    scan_close(mover);
 }
 
 /* Reads on in the open segment. */
@@ -100,12 +108,10 @@ static void piece_scrub(struct mover *mover)
     }
 }
 
-bool mover_scrub_step(struct mover *mover)
+static bool cold_scrub_step(struct mover *mover, uint64_t now_ms)
 {
     struct mover_scrub *scrub = &mover->scrub;
-    uint64_t now_ms = engine_now_ms(mover->tiers);
-    if (mover->tiers->options.scrub_interval_ms == 0 || now_ms < scrub->pass_ms ||
-        rate_wait_ms(&scrub->rate, now_ms) > 0) {
+    if (now_ms < scrub->pass_ms) {
         return false;
     }
     if (scrub->scan == NULL) {
@@ -121,4 +127,18 @@ bool mover_scrub_step(struct mover *mover)
     }
     piece_scrub(mover);
     return true;
+}
+
+bool mover_scrub_step(struct mover *mover)
+{
+    struct mover_scrub *scrub = &mover->scrub;
+    uint64_t now_ms = engine_now_ms(mover->tiers);
+    if (mover->tiers->options.scrub_interval_ms == 0 || rate_wait_ms(&scrub->rate, now_ms) > 0) {
+        return false;
+    }
+    scrub->warm_turn = !scrub->warm_turn;
+    if (scrub->warm_turn) {
+        return mover_scrub_warm_step(mover) || cold_scrub_step(mover, now_ms);
+    }
+    return cold_scrub_step(mover, now_ms) || mover_scrub_warm_step(mover);
 }

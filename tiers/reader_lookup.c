@@ -31,7 +31,7 @@ static void admit(struct tiers_reader *reader, const struct query *query, unsign
                   const struct tiers_record *record)
 {
     struct tiers *tiers = reader->tiers;
-    bool seldom = heat < atomic_load_explicit(&tiers->admit_heat_min, memory_order_relaxed);
+    bool seldom = engine_seldom(tiers, heat);
     if (reader->quiet) {
         return;
     }
@@ -39,7 +39,7 @@ static void admit(struct tiers_reader *reader, const struct query *query, unsign
     if (seldom && !atomic_load_explicit(&tiers->hot_has_room, memory_order_relaxed)) {
         return;
     }
-    if (hot_admit(tiers->hot, query->hash, record, query->ticket)) {
+    if (hot_admit(tiers->hot, query->hash, record, query->ticket, seldom)) {
         engine_count(&reader->counters.promoted_hot_keys, 1);
     }
 }

@@ -23,6 +23,7 @@ enum sample_kind {
     SAMPLE_READ,
     SAMPLE_READ_SELDOM, /* Read so seldom lately that it is admitted only while there is room */
     SAMPLE_WRITE,
+    SAMPLE_WRITE_SELDOM, /* Of a key as seldom read: if new, it stays only while there is room */
     SAMPLE_DELETE,
 };
 

@@ -9,7 +9,8 @@
  * the disk, until it is told to let go.
  *
  * Under a modelled disk (uring_model.h) an operation is accompanied by a timer of the kernel that
- * ends when that disk would be done; it completes with the later of the two, and nobody sleeps.
+ * ends when that disk would be done, under a test that holds it back by a poll of the test's
+ * descriptor; it completes with the later of the two, and nobody sleeps.
  */
 #include "uring.h"
 
@@ -19,6 +20,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,8 +33,8 @@
 
 #define NS_PER_SECOND 1000000000u
 
-/* Tells the completion of an operation's timer from its own. */
-#define TIMER_TAG UINT64_C(1)
+/* Tells the completion of an operation's timer or poll from its own. */
+#define COMPANION_TAG UINT64_C(1)
 
 struct uring {
     struct io_uring ring;
@@ -42,6 +44,7 @@ struct uring {
     const unsigned char *registered; /* Memory pinned for the kernel, or NULL */
     size_t registered_bytes;
     bool modelled; /* Timers accompany the operations */
+    bool gated;    /* Polls may */
     int failure;   /* -errno of the call that showed that the ring is useless, or 0 */
 };
 
@@ -113,8 +116,11 @@ int uring_open(unsigned depth, int event_fd, struct uring **ret_ring, char *erro
     ring->depth = depth;
     ring->event_fd = event_fd;
     ring->modelled = uring_model_installed();
+    const struct uring_faults *faults = atomic_load(&faults_installed);
+    ring->gated = faults != NULL && faults->gate != NULL;
 
-    int error = -io_uring_queue_init(ring->modelled ? 2 * depth : depth, &ring->ring, 0);
+    unsigned entries = ring->modelled || ring->gated ? 2 * depth : depth;
+    int error = -io_uring_queue_init(entries, &ring->ring, 0);
     if (error != 0) {
         snprintf(error_text, error_text_size, "io_uring is not available: %s (%s)", strerror(error),
                  open_hint(error));
@@ -172,14 +178,21 @@ static bool is_registered(const struct uring *ring, const struct uring_op *op)
            op->length <= ring->registered_bytes - (at - base);
 }
 
+/* It is to come back though nothing completes. */
+static void wake_owner(const struct uring *ring)
+{
+    if (ring->event_fd != -1)
+        (void)eventfd_write(ring->event_fd, 1);
+}
+
 void uring_flush(struct uring *ring)
 {
     int result = 1;
     /* The kernel stops at an entry that it refuses at once, and wants to be called again. */
     while (io_uring_sq_ready(&ring->ring) > 0 && (result > 0 || result == -EINTR))
         result = io_uring_submit(&ring->ring);
-    if (result < 0 && ring->event_fd != -1)
-        (void)eventfd_write(ring->event_fd, 1);
+    if (result < 0)
+        wake_owner(ring);
 }
 
 static void prepare_timer(struct uring *ring, struct uring_op *op, uint32_t length)
@@ -192,15 +205,31 @@ static void prepare_timer(struct uring *ring, struct uring_op *op, uint32_t leng
     op->completes_at.tv_nsec = (long long)(deadline_ns % NS_PER_SECOND);
     op->completions_left++;
     io_uring_prep_timeout(sqe, &op->completes_at, 0, IORING_TIMEOUT_ABS);
-    io_uring_sqe_set_data64(sqe, (uintptr_t)op | TIMER_TAG);
+    io_uring_sqe_set_data64(sqe, (uintptr_t)op | COMPANION_TAG);
 }
 
-static void prepare(struct uring *ring, struct io_uring_sqe *sqe, struct uring_op *op)
+/* True: the operation is held back. Linked to the poll it begins after it. */
+static bool prepare_gate(struct uring *ring, const struct uring_faults *faults,
+                         const struct uring_op *op)
 {
-    uint32_t length = op->length;
-    const struct uring_faults *faults = atomic_load(&faults_installed);
-    op->replaced = faults != NULL && faults->before(faults->context, op, &length, &op->result);
-    assert(length <= op->length);
+    bool late = false;
+    int fd = faults->gate(faults->context, op, &late);
+    if (fd < 0)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+    assert(sqe != NULL);
+
+    io_uring_prep_poll_add(sqe, fd, POLLIN);
+    if (late)
+        io_uring_sqe_set_flags(sqe, IOSQE_IO_LINK);
+    io_uring_sqe_set_data64(sqe, (uintptr_t)op | COMPANION_TAG);
+    return true;
+}
+
+static void prepare_operation(struct uring *ring, struct uring_op *op, uint32_t length)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+    assert(sqe != NULL);
 
     bool fixed = is_registered(ring, op);
     if (op->replaced)
@@ -216,19 +245,23 @@ static void prepare(struct uring *ring, struct io_uring_sqe *sqe, struct uring_o
     else
         io_uring_prep_fsync(sqe, op->fd, 0);
     io_uring_sqe_set_data(sqe, op);
-    op->completions_left = 1;
-    if (ring->modelled && !op->replaced)
-        prepare_timer(ring, op, length);
 }
 
 void uring_queue(struct uring *ring, struct uring_op *op)
 {
     assert(!op->under_way);
     assert(ring->under_way < ring->depth);
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
-    assert(sqe != NULL);
+    uint32_t length = op->length;
+    const struct uring_faults *faults = atomic_load(&faults_installed);
+    op->replaced = faults != NULL && faults->before(faults->context, op, &length, &op->result);
+    assert(length <= op->length);
 
-    prepare(ring, sqe, op);
+    bool held =
+        ring->gated && faults != NULL && faults->gate != NULL && prepare_gate(ring, faults, op);
+    op->completions_left = held ? 2 : 1;
+    prepare_operation(ring, op, length);
+    if (ring->modelled && !held && !op->replaced)
+        prepare_timer(ring, op, length);
     op->under_way = true;
     ring->under_way++;
 }
@@ -239,9 +272,20 @@ void uring_submit(struct uring *ring, struct uring_op *op)
     uring_flush(ring);
 }
 
+static void completed(struct uring *ring, struct uring_op *op)
+{
+    const struct uring_faults *faults = ring->gated ? atomic_load(&faults_installed) : NULL;
+    op->under_way = false;
+    ring->under_way--;
+    if (faults != NULL && faults->after != NULL)
+        faults->after(faults->context, op);
+    if (op->done != NULL)
+        op->done(op);
+}
+
 static struct uring_op *pointer_of(uint64_t data)
 {
-    return (struct uring_op *)(uintptr_t)(data & ~TIMER_TAG);
+    return (struct uring_op *)(uintptr_t)(data & ~COMPANION_TAG);
 }
 
 unsigned uring_reap(struct uring *ring)
@@ -250,13 +294,14 @@ unsigned uring_reap(struct uring *ring)
 
     /* What the callbacks submit may complete at once; it waits for the next call. */
     unsigned ready = io_uring_cq_ready(&ring->ring), done = 0;
-    for (unsigned i = 0; i < ready; i++) {
+    unsigned n = ready < URING_REAP_MAX ? ready : URING_REAP_MAX;
+    for (unsigned i = 0; i < n; i++) {
         struct io_uring_cqe *cqe = NULL;
         (void)io_uring_peek_cqe(&ring->ring, &cqe);
         assert(cqe != NULL);
         uint64_t data = io_uring_cqe_get_data64(cqe);
         struct uring_op *op = pointer_of(data);
-        if (!op->replaced && (data & TIMER_TAG) == 0)
+        if (!op->replaced && (data & COMPANION_TAG) == 0)
             op->result = cqe->res;
         io_uring_cqe_seen(&ring->ring, cqe);
 
@@ -264,11 +309,10 @@ unsigned uring_reap(struct uring *ring)
         if (--op->completions_left > 0)
             continue;
         done++;
-        op->under_way = false;
-        ring->under_way--;
-        if (op->done != NULL)
-            op->done(op);
+        completed(ring, op);
     }
+    if (n < ready)
+        wake_owner(ring);
     return done;
 }
 

@@ -15,6 +15,10 @@
 
 #define URING_DEPTH_MAX 4096
 
+/* So many completions at a time: their owner can begin other operations before it comes to the
+ * rest, and the disk need not wait for it to come to the end of them all. */
+#define URING_REAP_MAX 8
+
 struct uring;
 
 enum uring_kind { URING_READ, URING_WRITE, URING_FSYNC };
@@ -32,7 +36,7 @@ struct uring_op {
     /* Kept by the ring */
     bool under_way;
     bool replaced;
-    uint8_t completions_left;              /* Two if a modelled disk delays the operation */
+    uint8_t completions_left;              /* Two if something delays the operation */
     struct __kernel_timespec completes_at; /* Of that disk */
 };
 
@@ -60,7 +64,8 @@ void uring_flush(struct uring *ring);
  * refuses (its limit of locked memory, most often): all works the same, a little slower. */
 bool uring_memory_register(struct uring *ring, void *memory, size_t n_bytes);
 
-/* Runs `done` for what has completed at the time of the call; never blocks. Returns how many. */
+/* Runs `done` for what has completed at the time of the call, for URING_REAP_MAX of them at most;
+ * never blocks. While there are more the event_fd is readable. Returns how many. */
 unsigned uring_reap(struct uring *ring);
 
 /* Blocks until an operation has completed, then as uring_reap. Returns how many (0 if none is under
@@ -82,6 +87,13 @@ struct uring_faults {
     /* May block, to delay the operation. May lower *length, so that only a part is carried out. If
      * it returns true nothing is carried out and the operation completes with *result. */
     bool (*before)(void *context, const struct uring_op *op, uint32_t *length, int *result);
+    /* NULL, or: a descriptor until whose readiness for reading the operation does not complete, or,
+     * with *ret_late true, does not even begin; it stays open until `after`. -1: as ever. Called
+     * after `before`, for rings that were opened under a hook that has it. */
+    int (*gate)(void *context, const struct uring_op *op, bool *ret_late);
+    /* NULL, or: the operation has completed; `done` comes next. The thread that reaps. For the
+     * same rings. */
+    void (*after)(void *context, const struct uring_op *op);
 };
 
 /* NULL, the default, takes the hook away. `faults` is borrowed. */

@@ -29,9 +29,9 @@
 
 /* Address space may be limited (containers, sanitizers): what to try when the default fails. */
 #define MAP_BYTES_FALLBACK (64ull << 30)
-/* A larger file would make a start slow: only its meta pages are checked. */
-#define CHECK_BYTES_MAX (256ull << 20)
-#define READERS_MAX     1024
+/* A larger file would make a start slow: of it only the meta pages are checked. */
+#define CHECK_BYTES_MAX_DEFAULT (256ull << 20)
+#define READERS_MAX             1024
 /* Room for that many slots of LMDB's reader table, one cache line each, and its header. */
 #define READER_TABLE_BYTES (READERS_MAX * 64 + 4096)
 
@@ -90,6 +90,9 @@ int warm_usage_measure(struct warm *warm, MDB_txn *txn, struct warm_usage *usage
         if (databases[i] == warm->spaces[0] || databases[i] == warm->spaces[1]) {
             keys += stat.ms_entries;
             index_pages += stat.ms_branch_pages + stat.ms_leaf_pages;
+        }
+        if (databases[i] == warm->spaces[TIERS_SPACE_USER]) {
+            usage->user_leaf_bytes = stat.ms_leaf_pages * warm->page_bytes;
         }
     }
     usage->used_bytes = pages * warm->page_bytes;
@@ -271,14 +274,16 @@ static int environment_open(struct warm *warm, const char *directory, uint64_t m
     return file_pad(warm, directory, error_text, error_text_size);
 }
 
-static int file_check(struct warm *warm, const char *directory, char *error_text,
-                      size_t error_text_size)
+static int file_check(struct warm *warm, const char *directory, uint64_t bytes_max,
+                      char *error_text, size_t error_text_size)
 {
     char path[WARM_PATH_BYTES];
     if (snprintf(path, sizeof path, "%s/data.mdb", directory) >= (int)sizeof path) {
         return 0; /* As environment_make will say */
     }
-    return warm_check(path, CHECK_BYTES_MAX, &warm->checked, error_text, error_text_size);
+    warm->made = access(path, F_OK) != 0;
+    return warm_check(path, bytes_max != 0 ? bytes_max : CHECK_BYTES_MAX_DEFAULT, &warm->checked,
+                      error_text, error_text_size);
 }
 
 static int databases_open(struct warm *warm, MDB_txn *txn)
@@ -424,8 +429,8 @@ static int contents_load(struct warm *warm, const char *directory, char *error_t
     return error;
 }
 
-int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm, char *error_text,
-              size_t error_text_size)
+int warm_open(const char *directory, uint64_t map_bytes, uint64_t check_bytes_max,
+              struct warm **ret_warm, char *error_text, size_t error_text_size)
 {
     struct warm *warm = calloc(1, sizeof *warm);
     if (warm == NULL) {
@@ -439,7 +444,7 @@ int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm,
         error = reader_table_allocate(directory, error_text, error_text_size);
     }
     if (error == 0) {
-        error = file_check(warm, directory, error_text, error_text_size);
+        error = file_check(warm, directory, check_bytes_max, error_text, error_text_size);
     }
     if (error == 0) {
         error = environment_open(warm, directory, map_bytes, error_text, error_text_size);
@@ -462,6 +467,11 @@ int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm,
 bool warm_adds_up(const struct warm *warm)
 {
     return !warm->checked.complete || warm->checked.digests == warm->opened_at.state_hash;
+}
+
+bool warm_checked(const struct warm *warm)
+{
+    return warm->checked.complete || warm->made;
 }
 
 void warm_close(struct warm *warm)

@@ -38,6 +38,7 @@ struct warm_usage {
     uint64_t cold_keys;       /* Of those, with a cold value */
     uint64_t cold_live_bytes; /* Of the cold records they point to */
     size_t write_keys_max;    /* See warm_write_keys_max */
+    uint64_t user_leaf_bytes; /* Of the leaf pages of the user space's tree */
 };
 
 struct warm_segment {
@@ -46,15 +47,18 @@ struct warm_segment {
     uint64_t live_bytes; /* Of records that an item points to */
 };
 
-/* Opens or creates. The directory must exist. A file that is not too large is checked as
- * warm_check.h says; TIERS_CORRUPT names the page. `map_bytes` 0: the default, or less where the
- * system grants less. TIERS_LOCKED: another process, or another warm of this one, has it open. */
-int warm_open(const char *directory, uint64_t map_bytes, struct warm **ret_warm, char *error_text,
-              size_t error_text_size);
+/* Opens or creates. The directory must exist. A file of which at most `check_bytes_max` (0: the
+ * default, 256 MiB) are used is checked as warm_check.h says; TIERS_CORRUPT names the page.
+ * `map_bytes` 0: the default, or less where the system grants less. TIERS_LOCKED: another process,
+ * or another warm of this one, has it open. */
+int warm_open(const char *directory, uint64_t map_bytes, uint64_t check_bytes_max,
+              struct warm **ret_warm, char *error_text, size_t error_text_size);
 void warm_close(struct warm *warm);
 /* Whether the digests of the items added up to the position's state hash when it was opened: else
  * some are lost. True if the file was too large to look at them all. */
 bool warm_adds_up(const struct warm *warm);
+/* Whether all of the file was checked then, or made. */
+bool warm_checked(const struct warm *warm);
 
 /* As of the last commit. Any thread. */
 void warm_position(struct warm *warm, struct tiers_position *ret_position);
@@ -74,6 +78,9 @@ void warm_read_end(struct warm_read *read);
 /* Between begin and end. 0, TIERS_NOT_FOUND, TIERS_CORRUPT, TIERS_IO. */
 int warm_get(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
              struct warm_item *ret_item);
+/* As warm_get, and faster when the key is near the one before, as in key order; else slower. */
+int warm_get_near(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
+                  struct warm_item *ret_item);
 /* Which pages were seen in memory, to be asked for once in each epoch. One for each thread, zeroed
  * at first; its owner changes the epoch about once a second. */
 #define WARM_RESIDENCY_PAGES 1024
@@ -88,6 +95,9 @@ bool warm_resident(struct warm_read *read, struct warm_residency *residency, enu
 /* Between begin and end: starts to read what lies under an inline value in one piece, if it is
  * long. Copying it would fault page by page. */
 void warm_value_prefetch(const struct warm_item *item);
+
+/* What an item with a key of that length takes of a leaf page. */
+size_t warm_leaf_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item);
 
 /* The first item whose key is after `after` (NULL: the very first) in key order. The key returned
  * points into the map. */
@@ -107,7 +117,8 @@ int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *
                   const struct cold_location *location);
 /* Deleting an absent key is no error. */
 int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len);
-/* Asked in key order; true: the item becomes *ret_item, whose value must not be the item's. */
+/* Asked in key order; true: the item becomes *ret_item, whose value must not be the item's, and
+ * whose digest must be. */
 typedef bool (*warm_repack_change)(void *context, const void *key, size_t key_len,
                                    const struct warm_item *item, struct warm_item *ret_item);
 /* Brings the small items between two keys (both included) closer together, and changes those that

@@ -132,7 +132,7 @@ int warm_fill_open(const char *directory, struct warm_fill **ret_fill, char *err
     if (fill == NULL) {
         return TIERS_NO_MEMORY;
     }
-    int error = warm_open(directory, 0, &fill->warm, error_text, error_text_size);
+    int error = warm_open(directory, 0, 0, &fill->warm, error_text, error_text_size);
     if (error == 0) {
         error = warm_error(mdb_env_set_flags(fill->warm->env, MDB_NOSYNC, 1));
     }

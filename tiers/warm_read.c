@@ -120,6 +120,22 @@ static int cursor_prepare(struct warm_read *read, enum tiers_space space, MDB_cu
     return 0;
 }
 
+int warm_get_near(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
+                  struct warm_item *ret_item)
+{
+    assert(read->begun);
+    MDB_cursor *cursor = NULL;
+    int error = cursor_prepare(read, space, &cursor);
+    if (error) {
+        return error;
+    }
+    MDB_val lookup = warm_val(key, key_len);
+    MDB_val data;
+    read->at[space] = NULL;
+    int rc = mdb_cursor_get(cursor, &lookup, &data, MDB_SET);
+    return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
+}
+
 int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
               const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item)
 {

@@ -13,6 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* LMDB's own, of one entry of a leaf page. */
+#define LEAF_ENTRY_BYTES 10
+/* In its place when the data lies on pages of its own. */
+#define PAGE_NUMBER_BYTES 8
+
 /* Items taken out of the tree, back to back: u32 data bytes, u16 key bytes, key, data. */
 struct parcel {
     unsigned char *bytes;
@@ -44,10 +49,9 @@ static unsigned char *parcel_add(struct parcel *parcel, const MDB_val *key, size
     return out + sizeof data_len + sizeof key_len + key_len;
 }
 
-static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel *parcel)
+static int parcel_put(struct warm_write *write, MDB_cursor *cursor, const struct parcel *parcel)
 {
-    MDB_cursor *cursor = NULL;
-    int rc = mdb_cursor_open(write->txn, dbi, &cursor);
+    int rc = 0;
     for (size_t at = 0; at < parcel->used && rc == 0;) {
         uint32_t data_len;
         uint16_t key_len;
@@ -59,9 +63,6 @@ static int parcel_put(struct warm_write *write, MDB_dbi dbi, const struct parcel
         /* In key order a cursor mostly finds its place in the page where it is. */
         rc = mdb_cursor_put(cursor, &key, &data, MDB_NOOVERWRITE);
         at += key_len + data_len;
-    }
-    if (cursor != NULL) {
-        mdb_cursor_close(cursor);
     }
     return warm_write_error(write, rc);
 }
@@ -111,18 +112,14 @@ static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *d
 
 /* Takes the items of [first, last] that lie in leaf pages, and those that change; other values on
  * pages of their own stay. */
-static int parcel_take(struct taking *taking, MDB_dbi dbi, MDB_val first, MDB_val last)
+static int parcel_take(struct taking *taking, MDB_cursor *cursor, MDB_val first, MDB_val last)
 {
     MDB_txn *txn = taking->write->txn;
-    MDB_cursor *cursor = NULL;
+    MDB_dbi dbi = mdb_cursor_dbi(cursor);
     MDB_val key = first;
     MDB_val data;
-    int rc = mdb_cursor_open(txn, dbi, &cursor);
-    if (rc != 0) {
-        return warm_write_error(taking->write, rc);
-    }
     int error = 0;
-    rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+    int rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
     while (rc == 0 && mdb_cmp(txn, dbi, &key, &last) <= 0) {
         bool taken = false;
         error = item_take(taking, &key, &data, &taken);
@@ -131,25 +128,35 @@ static int parcel_take(struct taking *taking, MDB_dbi dbi, MDB_val first, MDB_va
         }
         rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     }
-    mdb_cursor_close(cursor);
     if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
         error = warm_write_error(taking->write, rc);
     }
     return error;
 }
 
+size_t warm_leaf_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item)
+{
+    size_t bytes = LEAF_ENTRY_BYTES + key_len + warm_item_size(item);
+    /* An entry takes half a page at most. */
+    return bytes <= warm->page_bytes / 2 ? bytes : LEAF_ENTRY_BYTES + key_len + PAGE_NUMBER_BYTES;
+}
+
 int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,
                 size_t first_len, const void *last, size_t last_len, warm_repack_change change,
                 void *context)
 {
-    MDB_dbi dbi = write->warm->spaces[space];
+    MDB_cursor *cursor = NULL;
     struct taking taking = {.write = write,
                             .change = change,
                             .context = context,
                             .leaf_bytes_max = write->warm->page_bytes / 4};
-    int error = parcel_take(&taking, dbi, warm_val(first, first_len), warm_val(last, last_len));
+    int error = warm_write_cursor(write, space, &cursor);
+    if (error) {
+        return error;
+    }
+    error = parcel_take(&taking, cursor, warm_val(first, first_len), warm_val(last, last_len));
     if (error == 0) {
-        error = parcel_put(write, dbi, &taking.parcel);
+        error = parcel_put(write, cursor, &taking.parcel);
     }
     free(taking.parcel.bytes);
     return error;

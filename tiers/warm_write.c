@@ -1,4 +1,5 @@
-/* The one write transaction of the warm tier. Mover thread only.
+/* The one write transaction of the warm tier: its begin and end, its items and the position. Mover
+ * thread only.
  *
  * Items, the live bytes of the segments they point to, and the position change together. What a
  * transaction changed in the figures (position, usage, next segment) is gathered beside it and
@@ -9,6 +10,7 @@
 
 #include "file.h"
 #include "warm_item.h"
+#include "warm_scrub.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -91,7 +93,10 @@ void warm_write_abort(struct warm_write *write)
 int warm_write_commit(struct warm_write *write)
 {
     struct warm *warm = write->warm;
-    int error = warm_usage_measure(warm, write->txn, &write->usage);
+    int error = warm_segment_changes_put(write);
+    if (error == 0) {
+        error = warm_usage_measure(warm, write->txn, &write->usage);
+    }
     if (error) {
         warm_write_abort(write);
         return error;
@@ -103,9 +108,20 @@ int warm_write_commit(struct warm_write *write)
         warm->usage = write->usage;
         warm->next_segment = write->next_segment;
         pthread_mutex_unlock(&warm->mutex);
+        if (warm->scrub != NULL) {
+            warm_scrub_adjust(warm->scrub, write->passed_digests);
+        }
     }
     free(write);
     return error;
+}
+
+int warm_write_cursor(struct warm_write *write, enum tiers_space space, MDB_cursor **ret_cursor)
+{
+    MDB_cursor **cursor = &write->cursors[space];
+    int rc = *cursor == NULL ? mdb_cursor_open(write->txn, write->warm->spaces[space], cursor) : 0;
+    *ret_cursor = *cursor;
+    return warm_error(rc);
 }
 
 size_t warm_write_keys_max(struct warm *warm)
@@ -116,144 +132,59 @@ size_t warm_write_keys_max(struct warm *warm)
     return n;
 }
 
-/* ---- Segments ---- */
-
-static int segment_row_get(struct warm_write *write, uint64_t id, struct warm_segment_row *ret_row)
-{
-    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
-    warm_segment_key(id, key_bytes);
-    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    MDB_val data;
-    int rc = mdb_get(write->txn, write->warm->segments, &key, &data);
-    return rc != 0 ? warm_error(rc) : warm_segment_row_decode(&key, &data, ret_row);
-}
-
-static int segment_row_put(struct warm_write *write, uint64_t id,
-                           const struct warm_segment_row *row)
-{
-    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
-    unsigned char row_bytes[WARM_SEGMENT_ROW_BYTES];
-    warm_segment_key(id, key_bytes);
-    warm_segment_row_encode(row, key_bytes, row_bytes);
-    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    MDB_val data = warm_val(row_bytes, sizeof row_bytes);
-    return warm_write_error(write, mdb_put(write->txn, write->warm->segments, &key, &data, 0));
-}
-
-int warm_segment_live_add(struct warm_write *write, const struct cold_location *location)
-{
-    struct warm_segment_row row = {0};
-    int error = segment_row_get(write, location->segment, &row);
-    if (error && error != TIERS_NOT_FOUND) {
-        return error;
-    }
-    row.live_bytes += location->bytes;
-    row.live_records++;
-    write->usage.cold_live_bytes += location->bytes;
-    write->usage.cold_keys++;
-    return segment_row_put(write, location->segment, &row);
-}
-
-int warm_segment_live_remove(struct warm_write *write, const struct cold_location *location)
-{
-    struct warm_segment_row row = {0};
-    int error = segment_row_get(write, location->segment, &row);
-    if (error) {
-        return error == TIERS_NOT_FOUND ? TIERS_CORRUPT : error;
-    }
-    if (row.live_bytes < location->bytes || row.live_records == 0) {
-        return TIERS_CORRUPT;
-    }
-    row.live_bytes -= location->bytes;
-    row.live_records--;
-    write->usage.cold_live_bytes -= location->bytes;
-    write->usage.cold_keys--;
-    return segment_row_put(write, location->segment, &row);
-}
-
-int warm_segment_get(struct warm_write *write, uint64_t id, struct warm_segment *ret_segment)
-{
-    struct warm_segment_row row = {0};
-    int error = segment_row_get(write, id, &row);
-    if (error == 0) {
-        *ret_segment =
-            (struct warm_segment){.id = id, .bytes = row.bytes, .live_bytes = row.live_bytes};
-    }
-    return error;
-}
-
-int warm_segment_put(struct warm_write *write, uint64_t id, uint64_t bytes)
-{
-    struct warm_segment_row row = {0};
-    int error = segment_row_get(write, id, &row);
-    if (error && error != TIERS_NOT_FOUND) {
-        return error;
-    }
-    row.bytes = bytes;
-    error = segment_row_put(write, id, &row);
-    if (error || id < write->next_segment) {
-        return error;
-    }
-    unsigned char next_bytes[WARM_NEXT_SEGMENT_ROW_BYTES];
-    warm_next_segment_encode(id + 1, next_bytes);
-    MDB_val key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
-    MDB_val data = warm_val(next_bytes, sizeof next_bytes);
-    error = warm_write_error(write, mdb_put(write->txn, write->warm->meta, &key, &data, 0));
-    if (error == 0) {
-        write->next_segment = id + 1;
-    }
-    return error;
-}
-
-int warm_segment_delete(struct warm_write *write, uint64_t id)
-{
-    struct warm_segment_row row = {0};
-    int error = segment_row_get(write, id, &row);
-    if (error) {
-        return error;
-    }
-    if (row.live_records != 0) {
-        return TIERS_CORRUPT;
-    }
-    unsigned char key_bytes[WARM_SEGMENT_KEY_BYTES];
-    warm_segment_key(id, key_bytes);
-    MDB_val key = warm_val(key_bytes, sizeof key_bytes);
-    return warm_write_error(write, mdb_del(write->txn, write->warm->segments, &key, NULL));
-}
-
 /* ---- Items ---- */
 
 int warm_write_get(struct warm_write *write, enum tiers_space space, const void *key,
                    size_t key_len, struct warm_item *ret_item)
 {
+    MDB_cursor *cursor = NULL;
+    int error = warm_write_cursor(write, space, &cursor);
+    if (error) {
+        return error;
+    }
     MDB_val lookup = warm_val(key, key_len);
     MDB_val data;
-    int rc = mdb_get(write->txn, write->warm->spaces[space], &lookup, &data);
+    int rc = mdb_cursor_get(cursor, &lookup, &data, MDB_SET);
     return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
+}
+
+/* An item's digest has changed; 0 stands for an item that is not there. */
+static void digest_follow(struct warm_write *write, enum tiers_space space, const void *key,
+                          size_t key_len, uint64_t before, uint64_t after)
+{
+    const struct warm_scrub *scrub = write->warm->scrub;
+    if (scrub != NULL && before != after && warm_scrub_passed(scrub, space, key, key_len)) {
+        write->passed_digests += after - before;
+    }
 }
 
 static int item_put(struct warm_write *write, enum tiers_space space, const void *key,
                     size_t key_len, const struct warm_item *item)
 {
-    MDB_dbi dbi = write->warm->spaces[space];
+    MDB_cursor *cursor = NULL;
+    int error = warm_write_cursor(write, space, &cursor);
+    if (error) {
+        return error;
+    }
     MDB_val lookup = warm_val(key, key_len);
     size_t size = warm_item_size(item);
     MDB_val data = {.mv_size = size};
     struct warm_item old = {0};
-    int rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_NOOVERWRITE | MDB_RESERVE);
+    int rc = mdb_cursor_put(cursor, &lookup, &data, MDB_NOOVERWRITE | MDB_RESERVE);
     if (rc == MDB_KEYEXIST) {
-        int error = warm_item_decode(&lookup, &data, &old);
+        error = warm_item_decode(&lookup, &data, &old);
         if (error) {
             return error;
         }
         data = (MDB_val){.mv_size = size};
-        rc = mdb_put(write->txn, dbi, &lookup, &data, MDB_RESERVE);
+        rc = mdb_cursor_put(cursor, &lookup, &data, MDB_RESERVE);
     }
     if (rc != 0) {
         return warm_write_error(write, rc);
     }
     warm_item_encode(item, &lookup, data.mv_data);
-    int error = old.cold ? warm_segment_live_remove(write, &old.location) : 0;
+    digest_follow(write, space, key, key_len, old.digest, item->digest);
+    error = old.cold ? warm_segment_live_remove(write, &old.location) : 0;
     if (error == 0 && item->cold) {
         error = warm_segment_live_add(write, &item->location);
     }
@@ -291,8 +222,9 @@ int warm_delete(struct warm_write *write, enum tiers_space space, const void *ke
     if (error) {
         return error == TIERS_NOT_FOUND ? 0 : error;
     }
-    MDB_val lookup = warm_val(key, key_len);
-    error = warm_write_error(write, mdb_del(write->txn, write->warm->spaces[space], &lookup, NULL));
+    /* The look-up left the cursor on it. */
+    digest_follow(write, space, key, key_len, old.digest, 0);
+    error = warm_write_error(write, mdb_cursor_del(write->cursors[space], 0));
     if (error == 0 && old.cold) {
         error = warm_segment_live_remove(write, &old.location);
     }

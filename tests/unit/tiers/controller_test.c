@@ -199,6 +199,37 @@ static void rounds_in_vain_spare_less_until_all_is_taken(void **state)
     assert_true(decide(&input).demote_value_len_min < 64);
 }
 
+static void under_a_limit_a_chunk_is_a_quarter_of_a_second(void **state)
+{
+    (void)state;
+    struct controller_input input = input_over_budget();
+    input.warm_used_bytes = 1ull << 33;
+    input.warm_budget_bytes = 1ull << 32;
+    uint64_t unlimited = decide(&input).demote_chunk_bytes;
+    input.bytes_per_second_max = 4u << 20;
+    assert_int_equal(decide(&input).demote_chunk_bytes, 1u << 20);
+    input.bytes_per_second_max = 1000;
+    assert_true(decide(&input).demote_chunk_bytes > 1000);
+    input.bytes_per_second_max = 1ull << 40;
+    assert_int_equal(decide(&input).demote_chunk_bytes, unlimited);
+}
+
+static void pages_are_packed_anew_only_after_a_round_in_vain_and_when_they_are_sparse(void **state)
+{
+    (void)state;
+    struct controller_input input = input_over_budget();
+    input.sparse = true;
+    assert_false(decide(&input).repack_always);
+    input.rounds_in_vain = 1;
+    assert_true(decide(&input).repack_always);
+    input.sparse = false;
+    assert_false(decide(&input).repack_always);
+
+    assert_true(controller_pages_sparse(500, 1000));
+    assert_false(controller_pages_sparse(690, 1000));
+    assert_false(controller_pages_sparse(0, 0));
+}
+
 static void a_file_that_cannot_grow_is_emptied_in_small_steps(void **state)
 {
     (void)state;
@@ -240,6 +271,8 @@ int main(void)
         cmocka_unit_test(a_large_value_must_be_read_more_often),
         cmocka_unit_test(room_in_the_hot_tier_has_two_marks),
         cmocka_unit_test(rounds_in_vain_spare_less_until_all_is_taken),
+        cmocka_unit_test(under_a_limit_a_chunk_is_a_quarter_of_a_second),
+        cmocka_unit_test(pages_are_packed_anew_only_after_a_round_in_vain_and_when_they_are_sparse),
         cmocka_unit_test(a_file_that_cannot_grow_is_emptied_in_small_steps),
         cmocka_unit_test(no_more_is_taken_at_a_time_than_has_to_go),
         cmocka_unit_test(an_empty_histogram_takes_only_what_was_never_read),

@@ -203,6 +203,64 @@ static void a_write_that_is_cut_short_without_need_stops_the_engine(void **state
     fixture_free(f);
 }
 
+/* ---- Two chunks of demotion at once ---- */
+
+static bool write_refused(void *context, const struct libc_op *op, ssize_t *result)
+{
+    (void)context;
+    *result = -ENOSPC;
+    return op->kind == LIBC_WRITE;
+}
+
+/* The warm tier is far over its budget. */
+static struct fixture *crowded_fixture(struct model *model)
+{
+    struct fixture *f = fixture_new();
+    f->options.warm_map_bytes = 0;
+    f->options.warm_bytes = 1u << 30;
+    f->options.now_ms = fixture_clock;
+    fixture_open(f, false);
+    for (size_t i = 0; i < model->n; i++) {
+        model_put_group(f->tiers, model, i, 8000);
+        if (i % 50 == 49)
+            assert_int_equal(tiers_flush(f->tiers), 0);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    fixture_close(f);
+    f->options.warm_bytes = 1u << 20;
+    fixture_open(f, false);
+    return f;
+}
+
+/* The one behind it was prepared meanwhile: its turn comes again, too. */
+static void a_chunk_whose_pointers_find_no_room_is_demoted_later(void **state)
+{
+    static const struct libc_faults no_room = {.before = write_refused};
+    struct model *model = model_new(6000);
+    (void)state;
+    struct fixture *f = crowded_fixture(model);
+    struct mover *mover = f->tiers->mover;
+    mover->threaded = true; /* As far as mover_demote is concerned */
+    libc_faults_set(&no_room);
+    unsigned n = mover_demote(mover);
+    libc_faults_set(NULL);
+    mover->threaded = false;
+    assert_int_equal(n, 2);
+    assert_int_equal(mover->demotion.hand_len, 0);
+    assert_int_equal(fixture_stats(f).demoted_keys, 0);
+    model_expect_all(model, f->tiers);
+    f->clock_ms += 10000;
+    for (int i = 0; i < 10000 && mover_step(mover); i++)
+        ;
+    assert_true(fixture_stats(f).warm_used_bytes <= f->options.warm_bytes);
+    model_expect_all(model, f->tiers);
+    fixture_close(f);
+    fixture_open(f, false);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +273,7 @@ int main(void)
                                         scenario_repair),
         cmocka_unit_test(a_write_that_a_quota_cuts_short_waits_for_space),
         cmocka_unit_test(a_write_that_is_cut_short_without_need_stops_the_engine),
+        cmocka_unit_test(a_chunk_whose_pointers_find_no_room_is_demoted_later),
     };
     return cmocka_run_group_tests(tests, scenario_set_up, scenario_tear_down);
 }

@@ -61,7 +61,7 @@ static void request(struct hot *hot, unsigned number, bool write)
     if (write) {
         record = numbered_record(number, 1, VALUE_BYTES);
         assert_int_equal(hot_write(hot, key.hash, record), 0);
-        hot_clean(hot, key.hash, record);
+        hot_clean(hot, key.hash, record, false);
         tiers_record_release(record);
         return;
     }
@@ -70,7 +70,7 @@ static void request(struct hot *hot, unsigned number, bool write)
         return;
     }
     record = numbered_record(number, 1, VALUE_BYTES);
-    hot_admit(hot, key.hash, record, ticket);
+    hot_admit(hot, key.hash, record, ticket, false);
     tiers_record_release(record);
 }
 

@@ -54,7 +54,7 @@ static void read_key(struct hot *hot, unsigned number)
         return;
     }
     struct tiers_record *made = numbered_record(number, 1, VALUE_BYTES);
-    (void)hot_admit(hot, key.hash, made, ticket);
+    (void)hot_admit(hot, key.hash, made, ticket, false);
     tiers_record_release(made);
 }
 
@@ -142,7 +142,7 @@ static void dirty_records_stay_pinned_through_a_switch(void **state)
     for (unsigned i = 10; i < 5000; i++)
         read_key(hot, i);
     assert_true(is_there(hot, 1));
-    hot_clean(hot, hash, record);
+    hot_clean(hot, hash, record, false);
     assert_true(is_there(hot, 1));
     tiers_record_release(record);
     hot_close(hot);
@@ -233,7 +233,7 @@ static bool hot_read(struct hot *hot, unsigned number)
         return true;
     }
     struct tiers_record *made = numbered_record(number, 1, LARGE_VALUE_BYTES);
-    assert_true(hot_admit(hot, key.hash, made, ticket));
+    assert_true(hot_admit(hot, key.hash, made, ticket, false));
     tiers_record_release(made);
     return false;
 }

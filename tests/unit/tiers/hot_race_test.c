@@ -93,7 +93,7 @@ static void clean_oldest(struct world *world, struct dirty_generation *generatio
     }
     for (size_t i = 0; i < generation->n; i++) {
         const struct tiers_record *record = generation->records[i];
-        hot_clean(world->hot, numbered_key(numbered_of(record)).hash, record);
+        hot_clean(world->hot, numbered_key(numbered_of(record)).hash, record, false);
     }
     dirty_done(world->dirty, generation);
 }
@@ -139,7 +139,7 @@ static uint64_t read_warm(struct reader *reader, unsigned number, uint64_t ticke
     struct tiers_record *record = numbered_record(number, version, VALUE_BYTES);
     for (uint64_t i = random_next(&reader->random) % 4; i > 0; i--)
         sched_yield();
-    if (hot_admit(world->hot, numbered_key(number).hash, record, ticket))
+    if (hot_admit(world->hot, numbered_key(number).hash, record, ticket, false))
         atomic_fetch_add(&world->admitted, 1);
     tiers_record_release(record);
     return version;

@@ -79,7 +79,7 @@ static bool admit_with(struct hot *hot, unsigned number, uint64_t version, size_
                        uint64_t ticket)
 {
     struct tiers_record *record = numbered_record(number, version, value_len);
-    bool admitted = hot_admit(hot, numbered_key(number).hash, record, ticket);
+    bool admitted = hot_admit(hot, numbered_key(number).hash, record, ticket, false);
 
     tiers_record_release(record);
     return admitted;
@@ -153,7 +153,7 @@ static void a_tombstone_answers_until_it_is_clean(void **state)
     write_record(*state, 1, tombstone);
     assert_int_equal(get(*state, 1, &version, &ticket), HOT_TOMBSTONE);
     assert_int_equal(peek(*state, 1), HOT_TOMBSTONE);
-    hot_clean(*state, numbered_key(1).hash, tombstone);
+    hot_clean(*state, numbered_key(1).hash, tombstone, false);
     assert_int_equal(get(*state, 1, &version, &ticket), HOT_MISS);
     assert_int_equal(stats_of(*state).keys, 0);
     tiers_record_release(tombstone);
@@ -169,7 +169,7 @@ static void a_write_since_the_miss_refuses_the_admission(void **state)
 
     assert_int_equal(get(*state, 1, &version, &ticket), HOT_MISS);
     write_record(*state, 1, tombstone);
-    hot_clean(*state, numbered_key(1).hash, tombstone);
+    hot_clean(*state, numbered_key(1).hash, tombstone, false);
     assert_false(admit_with(*state, 1, 10, 100, ticket));
     assert_int_equal(peek(*state, 1), HOT_MISS);
     tiers_record_release(tombstone);
@@ -193,7 +193,7 @@ static void cleaning_a_replaced_record_changes_nothing(void **state)
 
     write_record(*state, 1, older);
     write_dirty(*state, 1, 11, 100);
-    hot_clean(*state, numbered_key(1).hash, older);
+    hot_clean(*state, numbered_key(1).hash, older, false);
     for (unsigned i = 100; i < 2000; i++)
         admit(*state, i, 1, 100);
     assert_int_equal(peek(*state, 1), HOT_HIT);
@@ -254,7 +254,7 @@ static void cleaned_records_make_room_again(void **state)
         write_record(*state, i, records[i]);
     }
     for (unsigned i = 0; i < 2000; i++) {
-        hot_clean(*state, numbered_key(i).hash, records[i]);
+        hot_clean(*state, numbered_key(i).hash, records[i], false);
         tiers_record_release(records[i]);
     }
     assert_true(stats_of(*state).bytes <= SMALL_BYTES);
@@ -282,10 +282,50 @@ static void an_oversized_record_is_served_while_dirty_but_not_kept(void **state)
     assert_int_equal(peek(*state, 2), HOT_HIT);
     write_record(*state, 1, large);
     assert_int_equal(peek(*state, 1), HOT_HIT);
-    hot_clean(*state, numbered_key(1).hash, large);
+    hot_clean(*state, numbered_key(1).hash, large, false);
     assert_int_equal(peek(*state, 1), HOT_MISS);
     assert_true(stats_of(*state).bytes <= SMALL_BYTES);
     tiers_record_release(large);
+}
+
+/* Written, and clean at once. */
+static void write_seldom(struct hot *hot, unsigned number, uint64_t version)
+{
+    struct tiers_record *record = numbered_record(number, version, 100);
+
+    write_record(hot, number, record);
+    hot_clean(hot, numbered_key(number).hash, record, true);
+    tiers_record_release(record);
+}
+
+static void new_keys_that_are_seldom_read_push_out_no_others(void **state)
+{
+    uint64_t version = 0;
+    uint64_t ticket = 0;
+    unsigned n = 0;
+
+    while (stats_of(*state).evictions == 0)
+        assert_true(admit(*state, n++, 1, 100));
+    uint64_t keys = stats_of(*state).keys;
+    assert_true(keys > 100);
+    for (unsigned i = 0; i < 1000; i++)
+        write_seldom(*state, 10000 + i, 1);
+    assert_int_equal(peek(*state, 10999), HOT_MISS);
+    /* Room for one at a time was made while it was dirty. */
+    assert_in_range(stats_of(*state).keys, keys - 5, keys);
+    /* What was there stays, however seldom it is read. */
+    write_seldom(*state, n - 1, 2);
+    assert_int_equal(get(*state, n - 1, &version, &ticket), HOT_HIT);
+    assert_int_equal(version, 2);
+}
+
+static void new_keys_that_are_seldom_read_stay_while_there_is_room(void **state)
+{
+    for (unsigned i = 0; i < 1000; i++)
+        write_seldom(*state, i, 1);
+    assert_int_equal(peek(*state, 0), HOT_HIT);
+    assert_int_equal(peek(*state, 999), HOT_MISS);
+    assert_in_range(stats_of(*state).bytes, SMALL_BYTES / 4 * 3, SMALL_BYTES / 8 * 7);
 }
 
 static void room_for_a_large_record_takes_many_small_ones(void **state)
@@ -309,13 +349,13 @@ static void bytes_return_to_where_they_began(void **state)
         write_record(*state, i, record);
         assert_true(stats_of(*state).bytes >= before + record->charge + sizeof(struct hot_entry));
         if (i % 2 == 0)
-            hot_clean(*state, numbered_key(i).hash, record);
+            hot_clean(*state, numbered_key(i).hash, record, false);
         tiers_record_release(record);
     }
     for (unsigned i = 0; i < 50; i++) {
         struct tiers_record *tombstone = numbered_tombstone(i, 2);
         write_record(*state, i, tombstone);
-        hot_clean(*state, numbered_key(i).hash, tombstone);
+        hot_clean(*state, numbered_key(i).hash, tombstone, false);
         tiers_record_release(tombstone);
     }
     assert_int_equal(stats_of(*state).keys, 0);
@@ -392,7 +432,8 @@ static void model_flush(struct model *model, size_t n)
     for (size_t i = 0; i < n; i++) {
         unsigned number = model->pending_number[i];
         model->warm[number] = model->pending[i]->meta.mod_revision;
-        hot_clean(model->hot, numbered_key(number).hash, model->pending[i]);
+        hot_clean(model->hot, numbered_key(number).hash, model->pending[i],
+                  random_next(&model->random) % 2 == 0);
         tiers_record_release(model->pending[i]);
     }
     model->n_pending -= n;
@@ -511,6 +552,8 @@ int main(void)
         WITH_HOT(cleaned_records_make_room_again),
         WITH_HOT(a_clean_record_that_is_written_is_pinned_again),
         WITH_HOT(an_oversized_record_is_served_while_dirty_but_not_kept),
+        WITH_HOT(new_keys_that_are_seldom_read_push_out_no_others),
+        WITH_HOT(new_keys_that_are_seldom_read_stay_while_there_is_room),
         WITH_HOT(room_for_a_large_record_takes_many_small_ones),
         WITH_HOT(bytes_return_to_where_they_began),
         cmocka_unit_test(a_growing_table_keeps_every_entry),

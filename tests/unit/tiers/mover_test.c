@@ -6,6 +6,7 @@
 #include "mover_private.h"
 
 #include "cold_compact.h"
+#include "warm_private.h"
 
 #define VALUE_BYTES 4000
 
@@ -213,7 +214,7 @@ static void demotion_never_resurrects_an_overwritten_or_deleted_key(void **state
         model_delete_group(f->tiers, model, 40 + i);
     }
     while (mover_demote_due(f->tiers->mover)) {
-        mover_demote_chunk(f->tiers->mover);
+        mover_demote(f->tiers->mover);
     }
     assert_true(item_of(f, 0).cold);
     model_expect_all(model, f->tiers);
@@ -393,7 +394,7 @@ static void an_index_over_its_budget_ends_the_demotion(void **state)
     assert_true(fixture_stats(f).warm_used_bytes > f->options.warm_bytes);
     int n = 0;
     while (n < 1000 && mover_demote_due(f->tiers->mover)) {
-        mover_demote_chunk(f->tiers->mover);
+        mover_demote(f->tiers->mover);
         n++;
     }
     assert_true(n < 1000);
@@ -401,6 +402,97 @@ static void an_index_over_its_budget_ends_the_demotion(void **state)
     model_put_group(f->tiers, model, 0, 10);
     assert_int_equal(tiers_flush(f->tiers), 0);
     assert_false(mover_demote_due(f->tiers->mover));
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
+static size_t last_transaction(struct fixture *f)
+{
+    MDB_envinfo info;
+    assert_int_equal(mdb_env_info(f->tiers->warm->env, &info), 0);
+    return info.me_last_txnid;
+}
+
+/* It was packed when it was written, and all that could leave has left. */
+static void an_index_over_its_budget_is_looked_at_once_after_a_restart_and_not_written(void **state)
+{
+    struct fixture *f = *state;
+    enum { KEYS = 30000 };
+    struct model *model = model_new(KEYS);
+    for (size_t i = 0; i < KEYS;) {
+        tiers_apply_begin(f->tiers, ++model->index);
+        for (size_t k = 0; k < 1000; k++) {
+            assert_int_equal(model_put(f->tiers, model, i++, 10), 0);
+        }
+        tiers_apply_end(f->tiers);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    steps(f);
+    fixture_close(f);
+    fixture_open(f, false);
+    assert_true(fixture_stats(f).warm_used_bytes > f->options.warm_bytes);
+    size_t last = last_transaction(f);
+    assert_true(mover_demote_due(f->tiers->mover));
+    steps(f);
+    assert_false(mover_demote_due(f->tiers->mover));
+    assert_int_equal(last_transaction(f), last);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
+static void nothing_is_promoted_while_the_index_alone_is_over_its_budget(void **state)
+{
+    struct fixture *f = *state;
+    enum { KEYS = 30000 };
+    struct model *model = model_new(KEYS);
+    for (size_t i = 0; i < KEYS;) {
+        tiers_apply_begin(f->tiers, ++model->index);
+        for (size_t k = 0; k < 1000; k++, i++) {
+            assert_int_equal(model_put(f->tiers, model, i, i == 0 ? VALUE_BYTES : 10), 0);
+        }
+        tiers_apply_end(f->tiers);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    steps(f);
+    assert_true(fixture_stats(f).warm_used_bytes > f->options.warm_bytes);
+    size_t number = first_cold(f, model);
+    offer(f, model, number);
+    mover_promote_batch(f->tiers->mover);
+    assert_true(item_of(f, number).cold);
+    assert_int_equal(fixture_stats(f).promoted_warm_keys, 0);
+    assert_int_equal(fixture_stats(f).promotions_refused, 1);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+}
+
+/* Of each page one item is left: the rest of what they take is given back. */
+static void an_index_over_its_budget_is_packed_when_its_pages_are_sparse(void **state)
+{
+    struct fixture *f = *state;
+    enum { KEYS = 100000 };
+    struct model *model = model_new(KEYS);
+    for (size_t i = 0; i < KEYS;) {
+        tiers_apply_begin(f->tiers, ++model->index);
+        for (size_t k = 0; k < 1000; k++) {
+            assert_int_equal(model_put(f->tiers, model, i++, 10), 0);
+        }
+        tiers_apply_end(f->tiers);
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    steps(f);
+    /* LMDB joins pages that are less than a quarter full. */
+    for (size_t i = 0; i < KEYS; i++) {
+        if (i % 3 != 0) {
+            model_delete_group(f->tiers, model, i);
+        }
+    }
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    fixture_close(f);
+    fixture_open(f, false);
+    uint64_t before = fixture_stats(f).warm_used_bytes;
+    assert_true(before > f->options.warm_bytes);
+    steps(f);
+    assert_true(fixture_stats(f).warm_used_bytes < before / 10 * 7);
     model_expect_all(model, f->tiers);
     model_free(model);
 }
@@ -443,6 +535,9 @@ int main(void)
         TEST(compaction_gives_back_the_space_of_dead_records),
         TEST(a_flush_between_the_batches_of_a_compaction_is_respected),
         TEST(an_index_over_its_budget_ends_the_demotion),
+        TEST(an_index_over_its_budget_is_looked_at_once_after_a_restart_and_not_written),
+        TEST(nothing_is_promoted_while_the_index_alone_is_over_its_budget),
+        TEST(an_index_over_its_budget_is_packed_when_its_pages_are_sparse),
         cmocka_unit_test(the_deadest_sealed_segment_is_compacted_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

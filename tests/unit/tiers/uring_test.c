@@ -113,6 +113,41 @@ static void a_ring_takes_its_depth_and_signals_its_eventfd(void **state)
     assert_int_equal(status.st_size, 8 * 512);
 }
 
+/* The eventfd is emptied before each reap, as an owner does. */
+static void completions_come_a_few_at_a_time_and_the_eventfd_tells_of_the_rest(void **state)
+{
+    enum { OPS = 3 * URING_REAP_MAX };
+    struct ring_fixture *f = *state;
+    struct uring *ring = NULL;
+    struct uring_op ops[OPS];
+    char bytes[OPS] = {0};
+    unsigned done = 0;
+    char text[256];
+    assert_int_equal(uring_open(OPS, f->event_fd, &ring, text, sizeof text), 0);
+    assert_int_equal(pwrite(f->fd, bytes, sizeof bytes, 0), sizeof bytes);
+    for (size_t i = 0; i < OPS; i++) {
+        ops[i] = operation(URING_READ, f->fd, &bytes[i], 1, i);
+        ops[i].done = count_done;
+        ops[i].owner = &done;
+        uring_queue(ring, &ops[i]);
+    }
+    uring_flush(ring); /* What the page cache holds is read at once */
+    unsigned reaps = 0;
+    while (done < OPS) {
+        struct pollfd poll_fd = {.fd = f->event_fd, .events = POLLIN};
+        uint64_t signals;
+        unsigned before = done;
+        assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+        assert_int_equal(read(f->event_fd, &signals, sizeof signals), sizeof signals);
+        unsigned reaped = uring_reap(ring);
+        assert_int_equal(reaped, done - before);
+        assert_true(done - before <= URING_REAP_MAX);
+        reaps += done > before;
+    }
+    assert_true(reaps >= OPS / URING_REAP_MAX);
+    assert_true(uring_close(ring));
+}
+
 static void queued_operations_start_with_the_flush(void **state)
 {
     struct ring_fixture *f = *state;
@@ -213,6 +248,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_kernels_error_is_the_result, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_ring_takes_its_depth_and_signals_its_eventfd, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(
+            completions_come_a_few_at_a_time_and_the_eventfd_tells_of_the_rest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(queued_operations_start_with_the_flush, set_up, tear_down),
         cmocka_unit_test_setup_teardown(registered_memory_serves_reads_and_writes, set_up,
                                         tear_down),

@@ -30,7 +30,7 @@ static void reopen(struct fixture *f)
     if (f->warm != NULL) {
         warm_close(f->warm);
     }
-    assert_int_equal(warm_open(f->folder, MAP_BYTES, &f->warm, f->text, sizeof f->text), 0);
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text), 0);
 }
 
 static int set_up(void **state)
@@ -263,7 +263,7 @@ static void a_second_open_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct warm *second = NULL;
-    assert_int_equal(warm_open(f->folder, MAP_BYTES, &second, f->text, sizeof f->text),
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &second, f->text, sizeof f->text),
                      TIERS_LOCKED);
     assert_non_null(strstr(f->text, f->folder));
 }
@@ -291,7 +291,7 @@ static void a_file_of_another_kind_is_refused(void **state)
     char noise[8192];
     memset(noise, 'x', sizeof noise);
     overwrite_file(f, noise, sizeof noise, -1);
-    assert_int_equal(warm_open(f->folder, MAP_BYTES, &f->warm, f->text, sizeof f->text),
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text),
                      TIERS_CORRUPT);
     assert_non_null(strstr(f->text, "data.mdb"));
 }
@@ -309,7 +309,7 @@ static void a_truncated_file_is_refused_and_never_faults(void **state)
     warm_close(f->warm);
     f->warm = NULL;
     overwrite_file(f, NULL, 0, 8192);
-    assert_int_equal(warm_open(f->folder, MAP_BYTES, &f->warm, f->text, sizeof f->text),
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text),
                      TIERS_CORRUPT);
 }
 
@@ -317,7 +317,7 @@ static void a_full_map_keeps_the_old_state(void **state)
 {
     struct fixture *f = *state;
     warm_close(f->warm);
-    assert_int_equal(warm_open(f->folder, 256 << 10, &f->warm, f->text, sizeof f->text), 0);
+    assert_int_equal(warm_open(f->folder, 256 << 10, 0, &f->warm, f->text, sizeof f->text), 0);
     struct warm_write *write = begin(f);
     put(write, "first", "kept");
     assert_int_equal(warm_write_commit(write), 0);
@@ -534,7 +534,7 @@ static void a_later_format_is_refused(void **state)
 {
     struct fixture *f = *state;
     environment_change(f, format_3_write);
-    assert_int_equal(warm_open(f->folder, MAP_BYTES, &f->warm, f->text, sizeof f->text),
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text),
                      TIERS_VERSION);
 }
 

@@ -1,0 +1,316 @@
+/* Demotion of one chunk: see demote_chunk.h.
+ *
+ * The snapshot is held from collecting to pointing: keys and values of the candidates lie in it. */
+#include "demote_chunk.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Repacking pays when this share of the chunk's bytes has gone. */
+#define REPACK_SHARE 4
+
+struct demote_chunk *demote_chunk_open(struct mover *mover)
+{
+    struct demote_chunk *chunk = calloc(1, sizeof *chunk);
+    if (chunk == NULL) {
+        return NULL;
+    }
+    chunk->mover = mover;
+    chunk->candidates = malloc(MOVER_BATCH_ITEMS_MAX * sizeof *chunk->candidates);
+    if (chunk->candidates == NULL || warm_read_open(mover->tiers->warm, &chunk->read) != 0) {
+        free(chunk->candidates);
+        free(chunk);
+        return NULL;
+    }
+    return chunk;
+}
+
+static void snapshot_end(struct demote_chunk *chunk)
+{
+    if (chunk->reading) {
+        warm_read_end(chunk->read);
+        chunk->reading = false;
+    }
+}
+
+void demote_chunk_close(struct demote_chunk *chunk)
+{
+    if (chunk == NULL) {
+        return;
+    }
+    snapshot_end(chunk);
+    warm_read_close(chunk->read);
+    free(chunk->candidates);
+    free(chunk);
+}
+
+/* ---- Preparing ---- */
+
+static int chunk_collect(struct demote_chunk *chunk)
+{
+    struct mover *mover = chunk->mover;
+    struct mover_demotion *demotion = &mover->demotion;
+    const void *after = demotion->hand_len > 0 ? demotion->hand : NULL;
+    size_t after_len = demotion->hand_len;
+    uint64_t bytes_max = demotion->decision.demote_chunk_bytes;
+    int error = 0;
+    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->bytes < bytes_max) {
+        struct demote_candidate *candidate = &chunk->candidates[chunk->n];
+        error = warm_next(chunk->read, TIERS_SPACE_USER, after, after_len, &candidate->key,
+                          &candidate->key_len, &candidate->item);
+        if (error == TIERS_NOT_FOUND) {
+            chunk->last = true;
+            break;
+        }
+        if (error) {
+            return error;
+        }
+        after = candidate->key;
+        after_len = candidate->key_len;
+        candidate->chosen = false;
+        if (!candidate->item.cold) {
+            unsigned heat =
+                heat_estimate(mover->tiers->heat, record_key_hash(TIERS_SPACE_USER, candidate->key,
+                                                                  candidate->key_len));
+            candidate->rank = controller_rank(heat, candidate->item.value_len);
+            controller_histogram_add(&demotion->histogram, candidate->rank,
+                                     candidate->item.value_len);
+            chunk->bytes += candidate->item.value_len;
+        }
+        chunk->n++;
+    }
+    return 0;
+}
+
+static void decide(const struct demote_chunk *chunk)
+{
+    struct mover *mover = chunk->mover;
+    struct warm_usage usage;
+    warm_usage(mover->tiers->warm, &usage);
+    uint64_t budget = mover_warm_budget(mover);
+    uint64_t leaving = chunk->leaving_bytes < usage.used_bytes ? chunk->leaving_bytes : 0;
+    struct controller_input input = {
+        .warm_used_bytes = usage.used_bytes - leaving,
+        .warm_budget_bytes = budget,
+        .warm_free_bytes = usage.map_bytes - usage.used_bytes,
+        .histogram = mover->demotion.histogram,
+        .rounds_in_vain = mover->demotion.rounds_in_vain,
+        .sparse = mover->demotion.sparse,
+        .bytes_per_second_max = mover_cold_hurries(usage.used_bytes, budget)
+                                    ? 0
+                                    : mover->write_rate.bytes_per_second_max,
+    };
+    controller_decide(&input, &mover->demotion.decision);
+}
+
+/* Appends what is cold enough. When the cold tier asks for a sync the chunk ends there. */
+static int chunk_append(struct demote_chunk *chunk)
+{
+    struct cold *cold = chunk->mover->tiers->cold;
+    const struct controller_decision *decision = &chunk->decision;
+    for (size_t i = 0; i < chunk->n; i++) {
+        struct demote_candidate *candidate = &chunk->candidates[i];
+        const struct warm_item *item = &candidate->item;
+        if (item->cold || candidate->rank > decision->demote_heat_max ||
+            item->value_len < decision->demote_value_len_min) {
+            continue;
+        }
+        int error = cold_append(cold, TIERS_SPACE_USER, candidate->key, candidate->key_len,
+                                &item->meta, item->value, item->value_len, &candidate->location);
+        if (error == TIERS_BUSY && i > 0) {
+            chunk->n = i;
+            chunk->last = false;
+            return 0;
+        }
+        if (error) {
+            return error;
+        }
+        candidate->chosen = true;
+        chunk->chosen_keys++;
+        chunk->chosen_bytes += item->value_len;
+    }
+    return 0;
+}
+
+/* The hand stands behind the chunk now. */
+static void hand_move(const struct demote_chunk *chunk)
+{
+    struct mover_demotion *demotion = &chunk->mover->demotion;
+    if (chunk->n > 0) {
+        const struct demote_candidate *last = &chunk->candidates[chunk->n - 1];
+        assert(last->key_len <= TIERS_KEY_BYTES_MAX);
+        memcpy(demotion->hand, last->key, last->key_len);
+        demotion->hand_len = last->key_len;
+    }
+}
+
+static void chunk_reset(struct demote_chunk *chunk, uint64_t leaving_bytes)
+{
+    const struct mover_demotion *demotion = &chunk->mover->demotion;
+    snapshot_end(chunk);
+    chunk->leaving_bytes = leaving_bytes;
+    chunk->n = 0;
+    chunk->bytes = 0;
+    chunk->chosen_keys = 0;
+    chunk->chosen_bytes = 0;
+    chunk->last = false;
+    chunk->n_touched = 0;
+    memcpy(chunk->hand_before, demotion->hand, demotion->hand_len);
+    chunk->hand_before_len = demotion->hand_len;
+}
+
+void demote_chunk_prepare(struct demote_chunk *chunk, uint64_t leaving_bytes)
+{
+    struct mover *mover = chunk->mover;
+    chunk_reset(chunk, leaving_bytes);
+    decide(chunk);
+    controller_histogram_halve(&mover->demotion.histogram);
+    chunk->step = DEMOTE_LOOK_UP;
+    chunk->error = warm_read_begin(chunk->read);
+    chunk->reading = chunk->error == 0;
+    if (chunk->error == 0) {
+        chunk->error = chunk_collect(chunk);
+    }
+    if (chunk->error == 0) {
+        /* With this chunk's heat in the histogram, the first of all included. */
+        decide(chunk);
+        chunk->decision = mover->demotion.decision;
+        chunk->step = DEMOTE_APPEND;
+        chunk->error = chunk_append(chunk);
+    }
+    if (chunk->error == 0 && chunk->chosen_keys > 0) {
+        chunk->step = DEMOTE_SYNC;
+        chunk->n_touched = COLD_TOUCHED_MAX;
+        chunk->error = cold_sync(mover->tiers->cold, chunk->touched, &chunk->n_touched);
+    }
+    if (chunk->error) {
+        chunk->n_touched = 0;
+    } else {
+        hand_move(chunk);
+    }
+    chunk->appended_bytes = cold_appended_bytes(mover->tiers->cold);
+}
+
+/* ---- Pointing ---- */
+
+/* Whether the item, looked at again in the transaction that changes it, is what was appended. */
+static bool is_unchanged(const struct demote_candidate *candidate, const struct warm_item *now)
+{
+    return !now->cold && now->meta.mod_revision == candidate->item.meta.mod_revision &&
+           now->digest == candidate->item.digest;
+}
+
+static int candidate_point(struct warm_write *write, const struct demote_candidate *candidate)
+{
+    struct warm_item now;
+    int error = warm_write_get(write, TIERS_SPACE_USER, candidate->key, candidate->key_len, &now);
+    if (error == TIERS_NOT_FOUND) {
+        return 0;
+    }
+    if (error || !is_unchanged(candidate, &now)) {
+        return error;
+    }
+    return warm_put_cold(write, TIERS_SPACE_USER, candidate->key, candidate->key_len, &now.meta,
+                         now.digest, now.value_len, &candidate->location);
+}
+
+/* One by one. */
+static int candidates_point(struct warm_write *write, const struct demote_chunk *chunk)
+{
+    int error = 0;
+    for (size_t i = 0; i < chunk->n && error == 0; i++) {
+        if (chunk->candidates[i].chosen) {
+            error = candidate_point(write, &chunk->candidates[i]);
+        }
+    }
+    return error;
+}
+
+struct pointing {
+    const struct demote_chunk *chunk;
+    size_t next; /* Candidate; they are in key order, as the items come */
+};
+
+static int keys_compare(const void *a, size_t a_len, const void *b, size_t b_len)
+{
+    int order = memcmp(a, b, a_len < b_len ? a_len : b_len);
+    return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
+}
+
+/* As warm_repack_change. */
+static bool item_point(void *context, const void *key, size_t key_len, const struct warm_item *item,
+                       struct warm_item *ret_item)
+{
+    struct pointing *pointing = context;
+    const struct demote_chunk *chunk = pointing->chunk;
+    int order = 1;
+    while (pointing->next < chunk->n) {
+        const struct demote_candidate *candidate = &chunk->candidates[pointing->next];
+        order = keys_compare(candidate->key, candidate->key_len, key, key_len);
+        if (order >= 0) {
+            break;
+        }
+        pointing->next++;
+    }
+    if (order != 0) {
+        return false;
+    }
+    const struct demote_candidate *candidate = &chunk->candidates[pointing->next++];
+    if (!candidate->chosen || !is_unchanged(candidate, item)) {
+        return false;
+    }
+    *ret_item = *item;
+    ret_item->cold = true;
+    ret_item->value = NULL;
+    ret_item->location = candidate->location;
+    return true;
+}
+
+int demote_chunk_point(const struct demote_chunk *chunk)
+{
+    struct mover *mover = chunk->mover;
+    struct warm_write *write = NULL;
+    int error = warm_write_begin(mover->tiers->warm, &write);
+    if (error) {
+        return error;
+    }
+    if (chunk->decision.repack_always || chunk->chosen_bytes * REPACK_SHARE >= chunk->bytes) {
+        const struct demote_candidate *first = &chunk->candidates[0];
+        const struct demote_candidate *last = &chunk->candidates[chunk->n - 1];
+        struct pointing pointing = {.chunk = chunk};
+        error = warm_repack(write, TIERS_SPACE_USER, first->key, first->key_len, last->key,
+                            last->key_len, item_point, &pointing);
+    } else {
+        error = candidates_point(write, chunk);
+    }
+    if (error == 0) {
+        error = mover_cold_rows_put(mover, write);
+    }
+    if (error) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_write_commit(write);
+    if (error == 0) {
+        mover_cold_rows_done(mover);
+    }
+    return error;
+}
+
+void demote_chunk_note(const struct demote_chunk *chunk)
+{
+    struct mover_demotion *demotion = &chunk->mover->demotion;
+    demotion->round_keys += chunk->chosen_keys;
+    for (size_t i = 0; i < chunk->n; i++) {
+        const struct demote_candidate *candidate = &chunk->candidates[i];
+        struct warm_item item = candidate->item;
+        if (candidate->chosen) {
+            item.cold = true;
+            item.location = candidate->location;
+        }
+        demotion->round_can_leave += !item.cold && controller_value_can_leave(item.value_len);
+        demotion->round_leaf_bytes +=
+            warm_leaf_bytes(chunk->mover->tiers->warm, candidate->key_len, &item);
+    }
+}

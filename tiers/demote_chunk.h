@@ -1,0 +1,61 @@
+/* The demotion of one chunk of keys, in two halves: preparing (look up, choose, append to cold,
+ * sync) and pointing (one warm transaction).
+ *
+ * The halves of two chunks may run at once. Whoever prepares owns the hand, the histogram and the
+ * decision of mover->demotion, and the cold tier's writing side, until the next is prepared or the
+ * demotion ends; all else is the mover thread's. */
+#ifndef TIERS_DEMOTE_CHUNK_H
+#define TIERS_DEMOTE_CHUNK_H
+
+#include "mover_private.h"
+
+/* An item under the hand. The pointers lead into the chunk's snapshot. */
+struct demote_candidate {
+    const void *key;
+    size_t key_len;
+    struct warm_item item;
+    unsigned rank; /* Heat less the size's share */
+    bool chosen;
+    struct cold_location location;
+};
+
+enum demote_step { DEMOTE_LOOK_UP, DEMOTE_APPEND, DEMOTE_SYNC };
+
+struct demote_chunk {
+    struct mover *mover;
+    struct warm_read *read;
+    bool reading;           /* Begun and not ended */
+    uint64_t leaving_bytes; /* Of the chunk that is being pointed meanwhile */
+    struct demote_candidate *candidates;
+    size_t n;
+    uint64_t bytes; /* Of inline values */
+    uint64_t chosen_keys;
+    uint64_t chosen_bytes;
+    bool last; /* The hand is at the end of the keys */
+    struct controller_decision decision;
+    unsigned char hand_before[TIERS_KEY_BYTES_MAX];
+    size_t hand_before_len;
+    struct cold_known touched[COLD_TOUCHED_MAX]; /* Segments that grew */
+    size_t n_touched;
+    uint64_t appended_bytes; /* cold_appended_bytes afterwards */
+    int error;               /* Of the step that failed */
+    enum demote_step step;
+};
+
+/* NULL: out of memory. */
+struct demote_chunk *demote_chunk_open(struct mover *mover);
+/* NULL is allowed. */
+void demote_chunk_close(struct demote_chunk *chunk);
+
+/* Takes what comes next under the hand, moves the hand behind it, and makes copies of what is cold
+ * enough durable in the cold tier. `leaving_bytes`: of warm, that an earlier chunk is giving back
+ * just now. On failure chunk->error and chunk->step say so, and the hand stays. */
+void demote_chunk_prepare(struct demote_chunk *chunk, uint64_t leaving_bytes);
+
+/* Turns what was chosen, and has not changed since, into pointers. Mover thread. */
+int demote_chunk_point(const struct demote_chunk *chunk);
+
+/* Adds a chunk that is done to what is known of the round. Mover thread. */
+void demote_chunk_note(const struct demote_chunk *chunk);
+
+#endif
