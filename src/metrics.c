@@ -10,8 +10,8 @@
 
 #define CELLS_N 32
 
-/* Upper bounds 2^4 us (16 us) to 2^24 us (16.8 s), and one bucket for what took longer. */
-#define BUCKET_FIRST_LOG2 4
+/* Upper bounds 2^0 us (1 us) to 2^24 us (16.8 s), and one bucket for what took longer. */
+#define BUCKET_FIRST_LOG2 0
 #define BUCKET_LAST_LOG2  24
 #define BUCKETS_N         (BUCKET_LAST_LOG2 - BUCKET_FIRST_LOG2 + 2)
 
@@ -59,11 +59,16 @@ static size_t bucket_of(uint64_t latency_us)
     return log2_rounded_up - BUCKET_FIRST_LOG2;
 }
 
-void metrics_observe(enum metrics_histogram histogram, uint64_t latency_us)
+void metrics_observe_many(enum metrics_histogram histogram, uint64_t latency_us, uint64_t n)
 {
     struct cell *cell = own_cell();
-    add(&cell->buckets[histogram][bucket_of(latency_us)], 1);
-    add(&cell->sums_us[histogram], latency_us);
+    add(&cell->buckets[histogram][bucket_of(latency_us)], n);
+    add(&cell->sums_us[histogram], latency_us * n);
+}
+
+void metrics_observe(enum metrics_histogram histogram, uint64_t latency_us)
+{
+    metrics_observe_many(histogram, latency_us, 1);
 }
 
 /* ----------------------------------------------------------------------------------- exposition */
@@ -121,28 +126,45 @@ static void counter_render(struct metrics_text *text, enum metrics_counter count
     sample_add(text, name, value);
 }
 
+/* A sample of a histogram: `suffix` belongs to the family's name, `label` after its own labels. */
+static void part_name(char *ret_name, size_t size, const char *name, const char *suffix,
+                      const char *label)
+{
+    int family_len = (int)strcspn(name, "{");
+    const char *labels = name + family_len; /* "" or "{a="b"}" */
+    int labels_len = labels[0] != '\0' ? (int)strlen(labels) - 2 : 0;
+    const char *comma = labels_len > 0 && label[0] != '\0' ? "," : "";
+    if (labels_len == 0 && label[0] == '\0')
+        snprintf(ret_name, size, "%s%s", name, suffix);
+    else
+        snprintf(ret_name, size, "%.*s%s{%.*s%s%s}", family_len, name, suffix, labels_len,
+                 labels_len > 0 ? labels + 1 : "", comma, label);
+}
+
 static void histogram_render(struct metrics_text *text, enum metrics_histogram histogram,
                              const char *name, const char *help)
 {
     uint64_t count = 0, sum_us = 0;
-    char line[256];
+    char label[32], part[256], line[320];
     family_begin(text, name, "histogram", help);
     for (size_t bucket = 0; bucket < BUCKETS_N; bucket++) {
         for (size_t i = 0; i < CELLS_N; i++)
             count += get(&cells[i].buckets[histogram][bucket]);
         if (bucket == BUCKETS_N - 1)
-            snprintf(line, sizeof(line), "%s_bucket{le=\"+Inf\"}", name);
+            snprintf(label, sizeof(label), "le=\"+Inf\"");
         else
-            snprintf(line, sizeof(line), "%s_bucket{le=\"%.6f\"}", name,
+            snprintf(label, sizeof(label), "le=\"%.6f\"",
                      (double)(UINT64_C(1) << (bucket + BUCKET_FIRST_LOG2)) / 1e6);
-        sample_add(text, line, count);
+        part_name(part, sizeof(part), name, "_bucket", label);
+        sample_add(text, part, count);
     }
     for (size_t i = 0; i < CELLS_N; i++)
         sum_us += get(&cells[i].sums_us[histogram]);
-    snprintf(line, sizeof(line), "%s_sum %.6f\n", name, (double)sum_us / 1e6);
+    part_name(part, sizeof(part), name, "_sum", "");
+    snprintf(line, sizeof(line), "%s %.6f\n", part, (double)sum_us / 1e6);
     text_add(text, line);
-    snprintf(line, sizeof(line), "%s_count", name);
-    sample_add(text, line, count);
+    part_name(part, sizeof(part), name, "_count", "");
+    sample_add(text, part, count);
 }
 
 void metrics_render(struct metrics_text *text)

@@ -308,6 +308,17 @@ size_t body_string_size(const char *bytes, size_t n)
     return size;
 }
 
+char *body_number_write(char *out, uint64_t number)
+{
+    char *end = out + 1;
+
+    for (uint64_t rest = number; rest >= 10; rest /= 10)
+        end++;
+    for (char *at = end; at > out; number /= 10)
+        *--at = (char)('0' + number % 10);
+    return end;
+}
+
 char *body_string_write(char *out, const char *bytes, size_t n)
 {
     static const char digits[] = "0123456789abcdef";

@@ -7,6 +7,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+#define BODY_NUMBER_BYTES 20 /* Digits of UINT64_MAX */
 
 /* Why a body was refused: an HTTP status, a stable code and a sentence. */
 struct body_error {
@@ -42,5 +45,7 @@ size_t body_utf8_prefix(const char *bytes, size_t n);
 size_t body_string_size(const char *bytes, size_t n);
 /* Writes exactly that many; returns the end. */
 char *body_string_write(char *out, const char *bytes, size_t n);
+/* Decimal digits, at most BODY_NUMBER_BYTES; returns the end. */
+char *body_number_write(char *out, uint64_t number);
 
 #endif

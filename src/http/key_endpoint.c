@@ -8,8 +8,6 @@
 #include "http/respond.h"
 #include "metrics.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 static bool method_is(const h2o_req_t *req, const char *name)
@@ -35,16 +33,12 @@ static void keep(h2o_req_t *req, const struct tiers_record *record)
 
 static void add_etag(h2o_req_t *req, uint64_t revision)
 {
-    char *text = h2o_mem_alloc_pool(&req->pool, 24), *at = text + 24;
+    char *text = h2o_mem_alloc_pool(&req->pool, BODY_NUMBER_BYTES + 2), *end = text;
 
-    *--at = '"';
-    do {
-        *--at = (char)('0' + revision % 10);
-        revision /= 10;
-    } while (revision > 0);
-    *--at = '"';
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ETAG, NULL, at,
-                   (size_t)(text + 24 - at));
+    *end++ = '"';
+    end = body_number_write(end, revision);
+    *end++ = '"';
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_ETAG, NULL, text, (size_t)(end - text));
 }
 
 /* {"K":"value"}, and gives the record back: the text is a copy. What is no UTF-8 cannot stand in
@@ -86,22 +80,24 @@ static void send_json(h2o_req_t *req, const char *key, size_t key_len,
     respond_body(req, text, size, head);
 }
 
+static void add_number(h2o_req_t *req, const char *name, size_t name_len, uint64_t number)
+{
+    char *text = h2o_mem_alloc_pool(&req->pool, BODY_NUMBER_BYTES);
+
+    h2o_add_header_by_str(&req->pool, &req->res.headers, name, name_len, 0, NULL, text,
+                          (size_t)(body_number_write(text, number) - text));
+}
+
 static void add_stale_headers(h2o_req_t *req, struct loop *loop)
 {
     struct tiers_position position;
-    char *text = h2o_mem_alloc_pool(&req->pool, 48);
     uint64_t contact_ms;
-    int n;
 
     tiers_position_applied(loop->server->options.tiers, &position);
-    n = snprintf(text, 24, "%" PRIu64, position.index);
-    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("tierkv-applied-index"), 0,
-                          NULL, text, (size_t)n);
-    if (!loop_last_contact(loop, &contact_ms))
-        return; /* It cannot say how old its state is */
-    n = snprintf(text + 24, 24, "%" PRIu64, contact_ms);
-    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("tierkv-last-contact-ms"), 0,
-                          NULL, text + 24, (size_t)n);
+    add_number(req, H2O_STRLIT("tierkv-applied-index"), position.index);
+    /* Else it cannot say how old its state is. */
+    if (loop_last_contact(loop, &contact_ms))
+        add_number(req, H2O_STRLIT("tierkv-last-contact-ms"), contact_ms);
 }
 
 static void not_found(h2o_req_t *req, struct loop *loop, int status)
@@ -150,7 +146,7 @@ void key_endpoint_found(h2o_req_t *req, struct loop *loop, const struct uri_quer
 
 static void consistent_replied(struct request *request, const struct replica_operation *operation)
 {
-    metrics_observe(METRIC_CONSISTENT_READ_LATENCY, loop_now_us() - request->began_us);
+    metrics_observe(METRIC_CONSISTENT_READ_LATENCY, request->loop->replies_us - request->began_us);
     if (operation->status != 0)
         respond_replica_error(request, operation->status, false);
     else
@@ -197,17 +193,20 @@ static void get(h2o_req_t *req, struct loop *loop, const struct uri_query *query
 
 static void write_replied(struct request *request, const struct replica_operation *operation)
 {
+    static const char before[] = "{\"revision\":", after[] = "}\n";
     struct loop *loop = request->loop;
-    char text[64];
-    int n;
+    char text[sizeof before + BODY_NUMBER_BYTES + sizeof after], *end;
 
-    metrics_observe(METRIC_WRITE_LATENCY, loop_now_us() - request->began_us);
+    metrics_observe(METRIC_WRITE_LATENCY, loop->replies_us - request->began_us);
     if (operation->status != 0) {
         respond_replica_error(request, operation->status, true);
         return;
     }
-    n = snprintf(text, sizeof text, "{\"revision\":%" PRIu64 "}\n", operation->revision);
-    respond_json(request_take(request), loop, 200, text, (size_t)n);
+    memcpy(text, before, sizeof before - 1);
+    end = body_number_write(text + sizeof before - 1, operation->revision);
+    memcpy(end, after, sizeof after - 1);
+    end += sizeof after - 1;
+    respond_json(request_take(request), loop, 200, text, (size_t)(end - text));
 }
 
 static void submit_write(h2o_req_t *req, struct loop *loop, struct replica_operation *operation)

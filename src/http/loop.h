@@ -41,7 +41,9 @@ struct loop {
     h2o_socket_t *inbox_socket;
     h2o_socket_t *reader_socket;
     struct inbox *inbox; /* Replies of the replica */
+    uint64_t replies_us; /* When those that are being handed out were taken */
     struct tiers_reader *reader;
+    unsigned reads_begun; /* Wraps */
     struct connection *connections;
     size_t n_waiting; /* Operations and disk reads under way, those of vanished requests included */
     struct request *waiting_oldest; /* Waiting requests by age, for the timeout */

@@ -24,6 +24,7 @@ struct request {
     bool outcome_known; /* A timeout can say that nothing was applied */
     bool no_timeout;    /* The replica has a timeout of its own for it */
     uint64_t began_us;
+    uint64_t read_us;              /* When `read` began to wait */
     struct request *older, *newer; /* In the list of those that wait */
     struct request *next;          /* In a batch of consistent reads */
     struct tiers_read read;

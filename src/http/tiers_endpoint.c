@@ -104,6 +104,7 @@ static json_t *placement_json(const struct tiers_placement *placement)
     json_object_set_new(controller, "cold_read_share_max",
                         json_real((double)placement->control.cold_read_permille_max / 1000));
     json_object_set_new(controller, "admit_heat_min", integer(placement->control.admit_heat_min));
+    json_object_set_new(controller, "admit_reason", json_string(placement->control.admit_reason));
     json_object_set_new(controller, "reason", json_string(placement->control.reason));
     json_object_set_new(controller, "unchanged_seconds",
                         json_real((double)placement->control.changed_ms / 1000));

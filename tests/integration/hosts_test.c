@@ -25,12 +25,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define NODES         5
-#define FEW           3 /* Where a majority of five shows nothing more */
-#define ROUNDS_MAX    100
-#define WAIT_MS       60000
-#define SMALL_FS      (192u << 20)
-#define FS_LEFT_BYTES (1u << 20)
+#define NODES          5
+#define FEW            3 /* Where a majority of five shows nothing more */
+#define ROUNDS_MAX     100
+#define WAIT_MS        60000
+#define FINDING_TRIALS 4 /* Each finds a defect almost always */
+#define SMALL_FS       (192u << 20)
+#define FS_LEFT_BYTES  (1u << 20)
 
 static const char *const flags[] = {"--election-timeout=500ms", "--heartbeat=50ms",
                                     "--request-timeout=2s", NULL};
@@ -403,18 +404,28 @@ static bool is_found(const char *defect)
     return found;
 }
 
+/* On a machine that is busy with other work the clients may all come too late to see it. */
+static bool is_found_in_time(const char *defect)
+{
+    bool found = false;
+
+    for (int trials = 0; trials < FINDING_TRIALS && !found; trials++)
+        found = is_found(defect);
+    return found;
+}
+
 static void a_read_without_a_quorum_is_found(void **state)
 {
     (void)state;
     require_hosts();
-    assert_true(is_found("read without a quorum"));
+    assert_true(is_found_in_time("read without a quorum"));
 }
 
 static void an_answer_before_the_commit_is_found(void **state)
 {
     (void)state;
     require_hosts();
-    assert_true(is_found("answer before commit"));
+    assert_true(is_found_in_time("answer before commit"));
 }
 
 static void without_a_defect_nothing_is_found(void **state)

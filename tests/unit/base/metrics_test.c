@@ -57,7 +57,7 @@ static void *add_many(void *argument)
     (void)argument;
     for (unsigned i = 0; i < ADDS_N; i++) {
         metrics_add(METRIC_REFUSED_BUSY, 1);
-        metrics_observe(METRIC_DISK_READ_LATENCY, 100);
+        metrics_observe(METRIC_READ_LATENCY_COLD, 100);
     }
     return NULL;
 }
@@ -72,14 +72,16 @@ static void no_count_is_lost_between_threads(void **unused)
     for (size_t i = 0; i < THREADS_N; i++)
         pthread_join(threads[i], NULL);
     assert_true(sample("tierkv_http_refused_total{reason=\"busy\"}") == THREADS_N * ADDS_N);
-    assert_true(sample("tierkv_disk_read_latency_seconds_count") == THREADS_N * ADDS_N);
+    assert_true(sample("tierkv_read_latency_seconds_count{tier=\"cold\"}") == THREADS_N * ADDS_N);
 }
 
 static void a_latency_counts_in_every_bucket_that_covers_it(void **unused)
 {
     (void)unused;
     metrics_observe(METRIC_WRITE_LATENCY, 0);
+    assert_true(sample("tierkv_write_latency_seconds_bucket{le=\"0.000001\"}") == 1);
     metrics_observe(METRIC_WRITE_LATENCY, 16);
+    assert_true(sample("tierkv_write_latency_seconds_bucket{le=\"0.000008\"}") == 1);
     metrics_observe(METRIC_WRITE_LATENCY, 17);
     metrics_observe(METRIC_WRITE_LATENCY, 32);
     metrics_observe(METRIC_WRITE_LATENCY, 33);
@@ -94,6 +96,19 @@ static void a_latency_counts_in_every_bucket_that_covers_it(void **unused)
     assert_true(sample("tierkv_write_latency_seconds_count") == 7);
     double sum = sample("tierkv_write_latency_seconds_sum");
     assert_true(sum > 33.554530 && sum < 33.554532);
+}
+
+static void a_sample_that_stands_for_many_counts_as_many_in_its_tier(void **unused)
+{
+    (void)unused;
+    metrics_observe_many(METRIC_READ_LATENCY_HOT, 3, 16);
+    metrics_observe(METRIC_READ_LATENCY_WARM, 1000);
+    assert_true(sample("tierkv_read_latency_seconds_count{tier=\"hot\"}") == 16);
+    assert_true(sample("tierkv_read_latency_seconds_sum{tier=\"hot\"}") == 48e-6);
+    assert_true(sample("tierkv_read_latency_seconds_bucket{tier=\"hot\",le=\"0.000002\"}") == 0);
+    assert_true(sample("tierkv_read_latency_seconds_bucket{tier=\"hot\",le=\"0.000004\"}") == 16);
+    assert_true(sample("tierkv_read_latency_seconds_bucket{tier=\"hot\",le=\"+Inf\"}") == 16);
+    assert_true(sample("tierkv_read_latency_seconds_count{tier=\"warm\"}") == 1);
 }
 
 /* How often `what` stands in the text. */
@@ -112,6 +127,7 @@ static void every_family_is_introduced_once_before_its_samples(void **unused)
     assert_int_equal(occurrences(text, "# TYPE tierkv_http_requests_total counter\n"), 1);
     assert_int_equal(occurrences(text, "# HELP tierkv_http_requests_total "), 1);
     assert_int_equal(occurrences(text, "# TYPE tierkv_write_latency_seconds histogram\n"), 1);
+    assert_int_equal(occurrences(text, "# TYPE tierkv_read_latency_seconds histogram\n"), 1);
     char families[64][128];
     size_t n_families = 0;
     for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
@@ -147,6 +163,7 @@ int main(void)
         cmocka_unit_test(counts_are_added_up),
         cmocka_unit_test(no_count_is_lost_between_threads),
         cmocka_unit_test(a_latency_counts_in_every_bucket_that_covers_it),
+        cmocka_unit_test(a_sample_that_stands_for_many_counts_as_many_in_its_tier),
         cmocka_unit_test(every_family_is_introduced_once_before_its_samples),
         cmocka_unit_test(figures_of_others_are_introduced_once_too),
     };

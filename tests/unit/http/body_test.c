@@ -284,11 +284,34 @@ static void joins_that_others_could_not_use_are_refused(void **state)
     }
 }
 
+static void expect_digits(uint64_t number)
+{
+    char expected[BODY_NUMBER_BYTES + 1], text[BODY_NUMBER_BYTES + 1];
+
+    snprintf(expected, sizeof expected, "%llu", (unsigned long long)number);
+    *body_number_write(text, number) = '\0';
+    assert_string_equal(text, expected);
+}
+
+static void numbers_have_the_digits_that_printf_gives_them(void **state)
+{
+    uint64_t power = 1;
+
+    (void)state;
+    for (unsigned i = 0; i < BODY_NUMBER_BYTES; i++, power *= 10) {
+        expect_digits(power - 1);
+        expect_digits(power);
+    }
+    for (unsigned i = 0; i < 64; i++)
+        expect_digits(UINT64_MAX >> i);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_ascii_byte_survives_writing_and_reading),
         cmocka_unit_test(every_byte_is_noticed_at_every_place_of_a_word),
+        cmocka_unit_test(numbers_have_the_digits_that_printf_gives_them),
         cmocka_unit_test(random_bytes_are_utf8_exactly_when_jansson_says_so),
         cmocka_unit_test(a_prefix_ends_before_what_is_cut_or_wrong),
         cmocka_unit_test(all_members_of_an_object_become_puts),
