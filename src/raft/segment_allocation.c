@@ -13,13 +13,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdalign.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (256u << 10)
+#define PIECE_BYTES (1u << 20)
+/* What direct I/O may ask for. */
+#define BLOCK_BYTES 4096
 /* Not in <linux/magic.h>. */
 #define ZFS_MAGIC    0x2fc12fc1
 #define BCACHEFS     0xca451a4e
@@ -55,15 +58,33 @@ static bool is_new_segment(int fd, off_t offset, off_t n)
            status.st_size == 0;
 }
 
-/* 0 or an error's number. Afterwards they are on disk, and not in the page cache, which the
- * backend's direct writes would have to clear. */
+/* Like pwrite, past the page cache where the file system can do that: through it zeros would be
+ * copied into memory that had to be found, and cleared out again before the backend's own direct
+ * writes. Nobody else has the descriptor yet. */
+static ssize_t zeros_write_some(int fd, size_t n, off_t at)
+{
+    /* Never written to: so all of it is the kernel's one page of zeros. */
+    static alignas(BLOCK_BYTES) unsigned char zeros[PIECE_BYTES];
+    int flags = fcntl(fd, F_GETFL);
+
+    if (n % BLOCK_BYTES == 0 && at % BLOCK_BYTES == 0 &&
+        fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
+        ssize_t written = pwrite(fd, zeros, n, at);
+        int error = errno;
+        (void)fcntl(fd, F_SETFL, flags);
+        errno = error;
+        if (written >= 0 || error != EINVAL)
+            return written;
+    }
+    return pwrite(fd, zeros, n, at);
+}
+
+/* 0 or an error's number. Afterwards they are on disk, and not in the page cache. */
 static int zeros_write(int fd, off_t n)
 {
-    static const unsigned char zeros[PIECE_BYTES];
-
     for (off_t done = 0; done < n;) {
         size_t wanted = n - done < (off_t)PIECE_BYTES ? (size_t)(n - done) : PIECE_BYTES;
-        ssize_t written = pwrite(fd, zeros, wanted, done);
+        ssize_t written = zeros_write_some(fd, wanted, done);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0)
