@@ -238,9 +238,10 @@ static int compare_records(const void *left, const void *right)
 
 void dirty_sort(struct dirty_generation *generation)
 {
-    if (generation->n > 1)
+    if (generation->n > 1 && !generation->sorted)
         qsort(generation->records, generation->n, sizeof(const struct tiers_record *),
               compare_records);
+    generation->sorted = true;
 }
 
 void dirty_done(struct dirty *dirty, struct dirty_generation *generation)

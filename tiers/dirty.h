@@ -18,7 +18,9 @@ struct dirty_generation {
     struct dirty_generation *next;
     struct tiers_position position; /* Of the store with this generation included */
     uint64_t bytes;                 /* Charges of its records, and its own arrays */
-    uint64_t opened_ms;             /* When its first record came */
+    uint64_t opened_ms;             /* When its first record came; 0: it has none */
+    uint64_t pages;                 /* The mover's: see mover_gather.c; 0: not known yet */
+    bool sorted;
     size_t n;
     const struct tiers_record **records; /* One per key; sorted by (space, key) by dirty_sort */
 };

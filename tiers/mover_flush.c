@@ -10,61 +10,38 @@
 
 #include <assert.h>
 
-#define GENERATIONS_MAX 16
-#define RETRY_MS        250
+#define RETRY_MS 250
 /* Left free in the map, so that demotion, which needs pages to free pages, can still run. */
 #define RESERVE_SHARE     16
 #define RESERVE_BYTES_MAX (64ull << 20)
 
-struct batch {
-    struct dirty_generation *generations[GENERATIONS_MAX];
-    size_t n;
+/* What was flushed. */
+struct flushed {
     uint64_t keys;
     uint64_t bytes; /* Of keys and values */
 };
 
-/* The oldest generation, and more while all of them together are no larger than one is meant to be.
- * Their links are set under the apply mutex only. */
-static void batch_collect(struct tiers *tiers, size_t n_max, struct batch *ret_batch)
-{
-    uint64_t charges = 0;
-    size_t keys = 0;
-    size_t keys_max = warm_write_keys_max(tiers->warm);
-    pthread_mutex_lock(&tiers->apply_mutex);
-    ret_batch->n = 0;
-    struct dirty_generation *generation = dirty_oldest(tiers->dirty);
-    while (generation != NULL && ret_batch->n < n_max &&
-           (ret_batch->n == 0 || (charges + generation->bytes <= tiers->options.flush_bytes &&
-                                  keys + generation->n <= keys_max))) {
-        ret_batch->generations[ret_batch->n++] = generation;
-        charges += generation->bytes;
-        keys += generation->n;
-        generation = generation->next;
-    }
-    pthread_mutex_unlock(&tiers->apply_mutex);
-}
-
 static int record_flush(struct warm_write *write, const struct tiers_record *record,
-                        struct batch *batch)
+                        struct flushed *flushed)
 {
     const void *key = tiers_record_key(record);
-    batch->keys++;
-    batch->bytes += record->key_len;
+    flushed->keys++;
+    flushed->bytes += record->key_len;
     if (record->tombstone) {
         return warm_delete(write, record->space, key, record->key_len);
     }
-    batch->bytes += record->value_len;
+    flushed->bytes += record->value_len;
     return warm_put_inline(write, record->space, key, record->key_len, &record->meta,
                            record->digest, tiers_record_value(record), record->value_len);
 }
 
 static int generation_flush(struct warm_write *write, struct dirty_generation *generation,
-                            struct batch *batch)
+                            struct flushed *flushed)
 {
     int error = 0;
     dirty_sort(generation);
     for (size_t i = 0; i < generation->n && error == 0; i++) {
-        error = record_flush(write, generation->records[i], batch);
+        error = record_flush(write, generation->records[i], flushed);
     }
     return error;
 }
@@ -80,11 +57,11 @@ static bool map_has_room(struct tiers *tiers)
     return usage.used_bytes + reserve < usage.map_bytes;
 }
 
-static int batch_write(struct tiers *tiers, struct batch *batch)
+static int batch_write(struct tiers *tiers, const struct mover_batch *batch,
+                       struct flushed *ret_flushed)
 {
     struct warm_write *write = NULL;
-    batch->keys = 0;
-    batch->bytes = 0;
+    struct flushed flushed = {0};
     if (!map_has_room(tiers)) {
         return TIERS_NO_SPACE;
     }
@@ -93,7 +70,7 @@ static int batch_write(struct tiers *tiers, struct batch *batch)
         return error;
     }
     for (size_t i = 0; i < batch->n && error == 0; i++) {
-        error = generation_flush(write, batch->generations[i], batch);
+        error = generation_flush(write, batch->generations[i], &flushed);
     }
     if (error == 0) {
         error = warm_set_position(write, &batch->generations[batch->n - 1]->position);
@@ -102,7 +79,11 @@ static int batch_write(struct tiers *tiers, struct batch *batch)
         warm_write_abort(write);
         return error;
     }
-    return warm_write_commit(write);
+    error = warm_write_commit(write);
+    if (error == 0) {
+        *ret_flushed = flushed;
+    }
+    return error;
 }
 
 /* So many at a time, for the sake of the processor's cache. */
@@ -130,7 +111,8 @@ static void clean(struct tiers *tiers, const struct dirty_generation *generation
 }
 
 /* The batch is durable. Hot forgets a record's pin only now; a later version of the key stays. */
-static void batch_done(struct mover *mover, struct batch *batch)
+static void batch_done(struct mover *mover, const struct mover_batch *batch,
+                       const struct flushed *flushed)
 {
     struct tiers *tiers = mover->tiers;
     struct tiers_position position = batch->generations[batch->n - 1]->position;
@@ -140,8 +122,8 @@ static void batch_done(struct mover *mover, struct batch *batch)
         dirty_done(tiers->dirty, generation);
     }
     engine_count(&tiers->counters.flushes, 1);
-    engine_count(&tiers->counters.flushed_keys, batch->keys);
-    engine_count(&tiers->counters.flushed_bytes, batch->bytes);
+    engine_count(&tiers->counters.flushed_keys, flushed->keys);
+    engine_count(&tiers->counters.flushed_bytes, flushed->bytes);
     engine_durable(tiers, &position);
 }
 
@@ -173,8 +155,8 @@ static void flush_succeeded(struct mover *mover)
 int mover_flush_run(struct mover *mover, bool force)
 {
     struct tiers *tiers = mover->tiers;
-    struct batch batch;
-    size_t n_max = GENERATIONS_MAX;
+    struct mover_batch batch;
+    size_t n_max = MOVER_GENERATIONS_MAX;
     if (atomic_load(&tiers->stopped) != 0) {
         return TIERS_STOPPED;
     }
@@ -183,10 +165,11 @@ int mover_flush_run(struct mover *mover, bool force)
     tiers_position_applied(tiers, &goal);
     /* What was closed before a failure to close is flushed all the same. */
     int closing = engine_freeze(tiers, force);
-    for (batch_collect(tiers, n_max, &batch); batch.n > 0; batch_collect(tiers, n_max, &batch)) {
-        int error = batch_write(tiers, &batch);
+    for (mover_gather(mover, n_max, &batch); batch.n > 0; mover_gather(mover, n_max, &batch)) {
+        struct flushed flushed;
+        int error = batch_write(tiers, &batch, &flushed);
         if (error == 0) {
-            batch_done(mover, &batch);
+            batch_done(mover, &batch, &flushed);
             flush_succeeded(mover);
         } else if ((error == TIERS_NO_SPACE || error == TIERS_NO_MEMORY) && batch.n > 1) {
             n_max = 1;
@@ -212,7 +195,7 @@ bool mover_flush_due(struct mover *mover)
     if (atomic_load(&tiers->stopped) != 0 || now_ms < mover->flush_retry_ms) {
         return false;
     }
-    if (dirty_oldest(tiers->dirty) != NULL) {
+    if (mover_gathered_enough(mover)) {
         return true;
     }
     /* An applier that waits must not wait for the interval. */

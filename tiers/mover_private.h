@@ -1,5 +1,5 @@
 /* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
- * mover_demote.c, demote_chunk.c, mover_control.c, mover_promote.c, mover_cold.c, mover_scrub.c,
+ * mover_gather.c, mover_demote.c, demote_chunk.c, mover_control.c, mover_promote.c, mover_cold.c, mover_scrub.c,
  * mover_scrub_warm.c, mover_trouble.c and cold_compact.c. All of it belongs to the mover thread but
  * for what the mutex guards. */
 #ifndef TIERS_MOVER_PRIVATE_H
@@ -118,6 +118,22 @@ struct mover {
     struct mover_scrub scrub;
     uint64_t compact_check_ms; /* Nothing to compact was found: no look before this time */
 };
+
+#define MOVER_GENERATIONS_MAX 16
+
+/* What one flush takes. */
+struct mover_batch {
+    struct dirty_generation *generations[MOVER_GENERATIONS_MAX]; /* The oldest, in their order */
+    size_t n;
+    uint64_t charges; /* Bytes in memory */
+    uint64_t pages;   /* Of the index that change, as estimated */
+    bool full;        /* Worth a transaction, or as much as one may be */
+};
+
+/* mover_gather.c. At most so many generations; 0 of them: nothing is frozen. */
+void mover_gather(struct mover *mover, size_t n_max, struct mover_batch *ret_batch);
+/* Whether what is frozen should be flushed by now. */
+bool mover_gathered_enough(struct mover *mover);
 
 /* mover_flush.c. `force`: also what is not due, even after a recent failure. */
 int mover_flush_run(struct mover *mover, bool force);

@@ -67,6 +67,7 @@ void warm_usage(struct warm *warm, struct warm_usage *ret_usage);
 /* So many keys one transaction may change, as of the last commit; see warm_extent.h. A group of
  * applies is not divided for it. Any thread. */
 size_t warm_write_keys_max(struct warm *warm);
+uint64_t warm_page_bytes(const struct warm *warm);
 /* An id above those of all segments that were ever put. Any thread. */
 uint64_t warm_segment_next_id(struct warm *warm);
 
@@ -78,6 +79,10 @@ void warm_read_end(struct warm_read *read);
 /* Between begin and end. 0, TIERS_NOT_FOUND, TIERS_CORRUPT, TIERS_IO. */
 int warm_get(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
              struct warm_item *ret_item);
+/* Whether the keys of two records lie on one page of the index, or would lie there; also false if
+ * that cannot be told. */
+bool warm_same_page(struct warm_read *read, const struct tiers_record *a,
+                    const struct tiers_record *b);
 /* As warm_get, and faster when the key is near the one before, as in key order; else slower. */
 int warm_get_near(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
                   struct warm_item *ret_item);

@@ -136,6 +136,36 @@ int warm_get_near(struct warm_read *read, enum tiers_space space, const void *ke
     return rc != 0 ? warm_error(rc) : warm_item_decode(&lookup, &data, ret_item);
 }
 
+/* The number of the page in the map where the key is or would be. Behind the last key there is one
+ * place, 0. */
+static int place_find(struct warm_read *read, const struct tiers_record *record, uint64_t *ret_page)
+{
+    MDB_cursor *cursor = NULL;
+    int error = cursor_prepare(read, (enum tiers_space)record->space, &cursor);
+    if (error) {
+        return error;
+    }
+    MDB_val key = warm_val(tiers_record_key(record), record->key_len);
+    MDB_val data;
+    read->at[record->space] = NULL;
+    int rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return warm_error(rc);
+    }
+    *ret_page = rc == 0 ? (uintptr_t)key.mv_data / read->warm->page_bytes : 0;
+    return 0;
+}
+
+bool warm_same_page(struct warm_read *read, const struct tiers_record *a,
+                    const struct tiers_record *b)
+{
+    uint64_t a_page = 0;
+    uint64_t b_page = 0;
+    assert(read->begun);
+    return a->space == b->space && place_find(read, a, &a_page) == 0 &&
+           place_find(read, b, &b_page) == 0 && a_page == b_page;
+}
+
 int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
               const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item)
 {

@@ -132,6 +132,11 @@ size_t warm_write_keys_max(struct warm *warm)
     return n;
 }
 
+uint64_t warm_page_bytes(const struct warm *warm)
+{
+    return warm->page_bytes;
+}
+
 /* ---- Items ---- */
 
 int warm_write_get(struct warm_write *write, enum tiers_space space, const void *key,

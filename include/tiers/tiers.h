@@ -104,9 +104,10 @@ struct tiers_options {
     uint64_t warm_bytes;         /* Aimed-at size of the LMDB file's used pages. At least 1 MiB */
     uint64_t warm_map_bytes;     /* LMDB's address range, the hard limit of the file. 0: default */
     uint64_t cold_segment_bytes; /* A segment is sealed beyond this size. 0: default */
-    uint64_t flush_bytes;        /* A flush begins at this much, or 4096 keys (more in a
-                                  * small index). 0: default */
-    uint64_t dirty_bytes_max;    /* Above it tiers_apply_ready is false. 0: half of hot_bytes */
+    /* A flush takes at most this much, and keys that change about 4096 pages of the index; it
+     * begins at half of either. 0: default */
+    uint64_t flush_bytes;
+    uint64_t dirty_bytes_max; /* Above it tiers_apply_ready is false. 0: half of hot_bytes */
     uint32_t
         flush_interval_ms;   /* A flush begins when a write has been dirty this long. 0: default */
     uint32_t read_depth_max; /* Reads under way per tiers_reader. 0: default */

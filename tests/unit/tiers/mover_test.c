@@ -107,52 +107,6 @@ static void an_overwritten_key_costs_one_warm_write(void **state)
     model_free(model);
 }
 
-static void generations_flushed_together_leave_the_position_of_the_last(void **state)
-{
-    struct fixture *f = *state;
-    struct model *model = model_new(3);
-    for (size_t i = 0; i < 3; i++) {
-        model_put_group(f->tiers, model, i, 10);
-        model_put_group(f->tiers, model, 0, 20 + i);
-        assert_int_equal(engine_freeze(f->tiers, true), 0);
-    }
-    mover_step(f->tiers->mover);
-    assert_int_equal(fixture_stats(f).flushes, 1);
-    assert_int_equal(f->durable_index, 6);
-    fixture_close(f);
-    fixture_open(f, false);
-    model_expect_all(model, f->tiers);
-    model_free(model);
-}
-
-/* Of an empty index nothing is known; in one of few pages keys share them. */
-static void a_transaction_changes_no_more_keys_than_may_change_so_many_pages(void **state)
-{
-    struct fixture *f = *state;
-    struct model *model = model_new(3 * WARM_WRITE_KEYS_MAX);
-    fixture_close(f);
-    f->options.hot_bytes = 64u << 20;
-    f->options.flush_bytes = 16u << 20;
-    fixture_open(f, false);
-    for (size_t i = 0; i < model->n; i++) {
-        model_put_group(f->tiers, model, i, 8);
-    }
-    assert_int_equal(tiers_flush(f->tiers), 0);
-    struct tiers_stats stats = fixture_stats(f);
-    assert_int_equal(stats.flushed_keys, model->n);
-    assert_in_range(stats.flushes, 2, 3);
-    uint64_t flushes = stats.flushes;
-    size_t keys_max = warm_write_keys_max(f->tiers->warm);
-    assert_true(keys_max > model->n);
-    for (size_t i = 0; i < model->n; i++) {
-        model_put_group(f->tiers, model, i, 8);
-    }
-    assert_int_equal(tiers_flush(f->tiers), 0);
-    assert_int_equal(fixture_stats(f).flushes, flushes + 1);
-    model_expect_all(model, f->tiers);
-    model_free(model);
-}
-
 static void demotion_brings_the_warm_tier_into_its_budget(void **state)
 {
     struct fixture *f = *state;
@@ -523,8 +477,6 @@ int main(void)
         TEST(a_flush_comes_when_a_write_is_old_enough),
         TEST(empty_groups_become_durable_too),
         TEST(an_overwritten_key_costs_one_warm_write),
-        TEST(generations_flushed_together_leave_the_position_of_the_last),
-        TEST(a_transaction_changes_no_more_keys_than_may_change_so_many_pages),
         TEST(demotion_brings_the_warm_tier_into_its_budget),
         TEST(hot_keys_stay_warm),
         TEST(demotion_never_resurrects_an_overwritten_or_deleted_key),
