@@ -27,7 +27,8 @@
 #define STILL_SECONDS   3.0   /* Background work that shows nothing for so long is at its end */
 #define START_SECONDS   10.0  /* Or had not begun */
 #define POLL_MS         100
-#define CLOCK_STRIDE    1024 /* Reads from memory between two looks at the clock */
+#define CLOCK_STRIDE    1024       /* Reads from memory between two looks at the clock */
+#define DRAWN           (1u << 22) /* Keys of a thread that are drawn beforehand: a draw takes time */
 
 struct load {
     struct tiers_options options;
@@ -38,6 +39,8 @@ struct load {
     unsigned depth; /* Of all threads together */
     unsigned batch; /* Reads that a thread begins at a time, having told of their keys */
     double seconds;
+    double theta; /* Of Zipf's law, by which keys are read; 0: uniformly */
+    struct zipf zipf;
     struct tiers *tiers;
 };
 
@@ -55,6 +58,8 @@ struct worker {
     unsigned n_slots;
     unsigned n_idle;
     struct workload_random random;
+    uint32_t *drawn; /* NULL: uniformly, as they are needed */
+    size_t n_drawn;  /* Used so far, and over again */
     uint64_t done;
 };
 
@@ -290,6 +295,12 @@ static void read_one(struct worker *worker, struct slot *slot)
     worker->done++;
 }
 
+static uint64_t key_next(struct worker *worker)
+{
+    return worker->drawn == NULL ? workload_random_next(&worker->random) % worker->load->keys
+                                 : worker->drawn[worker->n_drawn++ % DRAWN];
+}
+
 /* As many as are told of at a time. */
 static unsigned read_some(struct worker *worker)
 {
@@ -299,7 +310,7 @@ static unsigned read_some(struct worker *worker)
 
     for (unsigned i = 0; i < n; i++) {
         slots[i] = worker->idle[--worker->n_idle];
-        fill_key(slots[i]->key, workload_random_next(&worker->random) % worker->load->keys);
+        fill_key(slots[i]->key, key_next(worker));
         keys[i] = (struct tiers_key){.bytes = slots[i]->key, .len = KEY_BYTES};
     }
     if (n > 1)
@@ -326,6 +337,18 @@ static void *run_reader(void *argument)
     return NULL;
 }
 
+static void keys_draw(struct worker *worker)
+{
+    const struct load *load = worker->load;
+
+    worker->drawn = malloc(DRAWN * sizeof *worker->drawn);
+    if (worker->drawn == NULL)
+        die("drawing keys", "out of memory");
+    for (size_t i = 0; i < DRAWN; i++)
+        worker->drawn[i] =
+            (uint32_t)workload_scatter(zipf_next(&load->zipf, &worker->random), load->keys);
+}
+
 static void worker_open(struct worker *worker, struct load *load, unsigned number)
 {
     *worker = (struct worker){.load = load, .n_slots = load->depth / load->threads};
@@ -335,6 +358,8 @@ static void worker_open(struct worker *worker, struct load *load, unsigned numbe
         die("opening a reader", "out of memory");
     check(tiers_reader_open(load->tiers, &worker->reader), "a reader did not open");
     workload_random_init(&worker->random, (uint64_t)getpid() * THREADS_MAX + number);
+    if (load->theta > 0)
+        keys_draw(worker);
     for (unsigned i = 0; i < worker->n_slots; i++) {
         struct slot *slot = &worker->slots[i];
         slot->worker = worker;
@@ -343,7 +368,7 @@ static void worker_open(struct worker *worker, struct load *load, unsigned numbe
     }
 }
 
-/* Uniform random reads by all threads for the given time. */
+/* Random reads by all threads for the given time. */
 static void run_read(struct load *load)
 {
     struct worker workers[THREADS_MAX];
@@ -366,6 +391,7 @@ static void run_read(struct load *load)
         tiers_reader_close(workers[i].reader);
         free(workers[i].slots);
         free(workers[i].idle);
+        free(workers[i].drawn);
     }
     after = stats(load);
     double hits = (double)(after.hits_hot - before.hits_hot + after.hits_warm - before.hits_warm +
@@ -409,7 +435,7 @@ static const char *usage =
     "usage: tiers_load COMMAND WARM_DIR COLD_DIR [NAME=NUMBER]...\n"
     "commands: fill demote compact read hot stay memory\n"
     "numbers: keys value_bytes threads depth seconds hot_bytes warm_bytes map_bytes\n"
-    "         segment_bytes cold_limit direct_io batch\n";
+    "         segment_bytes cold_limit direct_io batch zipf_percent\n";
 
 static void set(struct load *load, const char *assignment)
 {
@@ -430,6 +456,8 @@ static void set(struct load *load, const char *assignment)
         load->batch = number < TIERS_PREFETCH_MAX ? (unsigned)number : TIERS_PREFETCH_MAX;
     else if (NAMED("seconds"))
         load->seconds = (double)number;
+    else if (NAMED("zipf_percent"))
+        load->theta = (double)number / 100;
     else if (NAMED("hot_bytes"))
         load->options.hot_bytes = number;
     else if (NAMED("warm_bytes"))
@@ -462,13 +490,16 @@ int main(int argc, char **argv)
         set(&load, argv[i]);
     if (load.keys == 0 || load.value_bytes == 0 || load.value_bytes % sizeof(uint64_t) != 0 ||
         load.value_bytes > VALUE_BYTES_MAX || load.threads == 0 || load.threads > THREADS_MAX ||
-        load.depth < load.threads || load.depth > DEPTH_MAX || load.seconds <= 0)
+        load.theta >= 1 || load.keys > UINT32_MAX || load.depth < load.threads ||
+        load.depth > DEPTH_MAX || load.seconds <= 0)
         die("a number is out of its range", usage);
     load.options.read_depth_max = load.depth / load.threads;
     while (at < sizeof commands / sizeof commands[0] && strcmp(commands[at].name, argv[1]) != 0)
         at++;
     if (at == sizeof commands / sizeof commands[0])
         die(argv[1], usage);
+    if (load.theta > 0)
+        zipf_init(&load.zipf, load.keys, load.theta);
     load_open(&load);
     commands[at].run(&load);
     check(tiers_close(load.tiers), "the engine did not close well");

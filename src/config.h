@@ -46,6 +46,7 @@
       "bytes of waiting writes at most")                                                           \
     X(bytes, entry_bytes_max, "1MiB", 4096, 8388608, "a log entry is closed at this size")         \
     X(u64, entries_in_flight_max, "8", 1, 1024, "log entries under way at most")                   \
+    X(flag, log_compression, "true", 0, 0, "compress the log entries of many or large writes")     \
     X(bytes, transfer_bytes_per_second_max, "128MiB", 0, 1099511627776,                            \
       "at which the state is sent to a node that lacks it; 0: as fast as it goes")                 \
     X(bytes, transfer_log_bytes_max, "16GiB", 0, 1099511627776,                                    \

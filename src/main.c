@@ -338,6 +338,7 @@ static int replica_open(struct node *node)
         .operations_bytes_max = config->operations_bytes_max,
         .entry_bytes_max = config->entry_bytes_max,
         .entries_in_flight_max = (uint32_t)config->entries_in_flight_max,
+        .log_compression = config->log_compression,
         .log_cache_bytes = config->log_cache_bytes,
         .disk_free_bytes_min = config->disk_free_bytes_min,
         .tiers = node->tiers,

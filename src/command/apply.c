@@ -8,6 +8,7 @@
  * depends on the tier a key is in. Member commands that would change nothing take no revision;
  * every write takes one, also a delete of an absent key. */
 #include "command/codec.h"
+#include "command/compression.h"
 #include "command/members.h"
 
 #include <assert.h>
@@ -16,6 +17,7 @@
 
 struct command_state {
     struct tiers *tiers;
+    struct command_decompressor *decompressor;
     uint64_t revision; /* Last one taken */
     uint64_t cluster_id;
     uint64_t cluster_id_before;
@@ -52,12 +54,15 @@ int command_state_open(struct tiers *tiers, struct command_state **ret_state)
     if (state == NULL)
         return TIERS_NO_MEMORY;
     state->tiers = tiers;
+    state->decompressor = command_decompressor_new();
     struct tiers_position position;
     tiers_position_applied(tiers, &position);
     state->revision = position.revision;
-    int error = tiers_each(tiers, TIERS_SPACE_SYSTEM, load_record, state);
+    int error = state->decompressor != NULL
+                    ? tiers_each(tiers, TIERS_SPACE_SYSTEM, load_record, state)
+                    : TIERS_NO_MEMORY;
     if (error != 0) {
-        free(state);
+        command_state_close(state);
         return error;
     }
     *ret_state = state;
@@ -66,6 +71,7 @@ int command_state_open(struct tiers *tiers, struct command_state **ret_state)
 
 void command_state_close(struct command_state *state)
 {
+    command_decompressor_free(state->decompressor);
     free(state);
 }
 
@@ -289,11 +295,12 @@ static int check_members(struct command_entry_view entry)
     return 0;
 }
 
-bool command_entry_sets_member(const void *entry, size_t bytes, uint64_t raft_id,
-                               uint64_t incarnation)
+bool command_entry_sets_member(struct command_state *state, const void *entry, size_t bytes,
+                               uint64_t raft_id, uint64_t incarnation)
 {
     struct command_entry_view view;
-    if (command_entry_decode(entry, bytes, &view) != 0)
+    if (command_entry_decompress(state->decompressor, entry, bytes, &entry, &bytes) != 0 ||
+        command_entry_decode(entry, bytes, &view) != 0)
         return false;
     for (size_t i = 0; i < view.count; i++) {
         struct command_view command;
@@ -316,7 +323,9 @@ int command_apply_entry(struct command_state *state, uint64_t index, const void 
                         bool *ret_members_changed)
 {
     struct command_entry_view view;
-    int error = command_entry_decode(entry, bytes, &view);
+    int error = command_entry_decompress(state->decompressor, entry, bytes, &entry, &bytes);
+    if (error == 0)
+        error = command_entry_decode(entry, bytes, &view);
     if (error == 0)
         error = check_members(view);
     if (error != 0)

@@ -5,55 +5,17 @@
  * applied. */
 #include "command/codec.h"
 
+#include "command/little_endian.h"
+
 #include <assert.h>
 #include <endian.h>
 #include <string.h>
 
-#define ENTRY_MAGIC       UINT32_C(0x31564b54) /* "TKV1" */
 #define ENTRY_HEAD_BYTES  8
 #define LENGTH_BYTES      4
 #define HEAD_BYTES        16
 #define OP_HEAD_BYTES     24
 #define COMMAND_BYTES_MAX (UINT32_C(1) << 30)
-
-static void store_u16(unsigned char *at, uint16_t value)
-{
-    value = htole16(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void store_u32(unsigned char *at, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void store_u64(unsigned char *at, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static uint16_t load_u16(const unsigned char *at)
-{
-    uint16_t value;
-    memcpy(&value, at, sizeof(value));
-    return le16toh(value);
-}
-
-static uint32_t load_u32(const unsigned char *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t load_u64(const unsigned char *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return le64toh(value);
-}
 
 void command_id_encode(uint64_t id, unsigned char ret_key[static COMMAND_ID_BYTES])
 {
@@ -181,19 +143,11 @@ void command_entry_add(struct command_entry_writer *writer, const void *command,
 
 void command_entry_end(struct command_entry_writer *writer)
 {
-    store_u32(writer->base, ENTRY_MAGIC);
+    store_u32(writer->base, COMMAND_ENTRY_MAGIC);
     store_u32(writer->base + 4, writer->count);
 }
 
 /* ------------------------------------------------------------------------------------- decoding */
-
-static bool all_zero(const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (bytes[i] != 0)
-            return false;
-    return true;
-}
 
 void command_view_next(struct command_view *view, struct command_op *ret_op)
 {
@@ -248,7 +202,7 @@ int command_decode(const void *bytes, size_t size, struct command_view *ret_view
 int command_entry_decode(const void *entry, size_t bytes, struct command_entry_view *ret_view)
 {
     const unsigned char *at = entry;
-    if (bytes < ENTRY_HEAD_BYTES || bytes % 8 != 0 || load_u32(at) != ENTRY_MAGIC)
+    if (bytes < ENTRY_HEAD_BYTES || bytes % 8 != 0 || load_u32(at) != COMMAND_ENTRY_MAGIC)
         return TIERS_CORRUPT;
     struct command_entry_view view = {.count = load_u32(at + 4), .next = at + ENTRY_HEAD_BYTES};
     at += ENTRY_HEAD_BYTES;

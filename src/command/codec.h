@@ -5,6 +5,8 @@
 
 #include "command/command.h"
 
+#define COMMAND_ENTRY_MAGIC UINT32_C(0x31564b54) /* "TKV1" */
+
 /* Keys of member and cluster commands: an id of 8 bytes, big-endian. */
 #define COMMAND_ID_BYTES 8
 

@@ -2,7 +2,8 @@
  *
  * An entry (all integers little-endian):
  *   u32 magic "TKV1"   u32 count   then per command: u32 bytes, command, zero padding to 8
- * padded with zeros to a multiple of 8 bytes (libraft's rule). A command:
+ * padded with zeros to a multiple of 8 bytes (libraft's rule); or such an entry compressed, see
+ * compression.h. A command:
  *   u8 type  u8 zero  u16 op count  u32 zero  u64 time_ms (proposer's wall clock)
  *   then per op: u8 op, u8 zero, u16 key_len, u32 value_len, u64 flags, u64 expires_ms, key, value
  * A MEMBER_SET command has one op, a put whose key is the node's raft id (8 bytes, big-endian) and
@@ -100,13 +101,13 @@ void command_state_close(struct command_state *state);
  * `n_results`) receives one result a command, in order; surplus ones are dropped.
  * *ret_members_changed becomes whether the member table or the cluster id did. 0; TIERS_CORRUPT if
  * the entry does not decode or has a command of an unknown type (nothing was applied); after
- * another TIERS_ code the group is left open, so that none of it becomes durable. All are fatal. */
+ * another TIERS_ code the group may be left open: none of it becomes durable. All are fatal. */
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed);
-/* Pure. Whether the entry sets the row of that member as of that incarnation. */
-bool command_entry_sets_member(const void *entry, size_t bytes, uint64_t raft_id,
-                               uint64_t incarnation);
+/* Raft loop. Whether the entry sets the row of that member as of that incarnation. */
+bool command_entry_sets_member(struct command_state *state, const void *entry, size_t bytes,
+                               uint64_t raft_id, uint64_t incarnation);
 /* Advances the applied index over an entry that carries no commands (barrier, configuration). */
 int command_apply_empty(struct command_state *state, uint64_t index);
 

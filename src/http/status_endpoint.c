@@ -126,6 +126,11 @@ static void render_raft(struct metrics_text *text, const struct replica_view *vi
                        "Commands proposed here as the leader", (double)view->entries_appended);
     metrics_render_one(text, "tierkv_raft_entries_total", "counter",
                        "Log entries that carried them", (double)view->batches_appended);
+    metrics_render_one(text, "tierkv_raft_proposed_bytes_total", "counter",
+                       "Bytes of these entries before they were compressed",
+                       (double)view->proposed_bytes);
+    metrics_render_one(text, "tierkv_raft_proposed_log_bytes_total", "counter",
+                       "Bytes of these entries in the log", (double)view->proposed_log_bytes);
     metrics_render_one(text, "tierkv_raft_read_rounds_total", "counter",
                        "Quorum rounds for consistent reads", (double)view->read_rounds);
     metrics_render_one(text, "tierkv_raft_elections_total", "counter", "Elections won here",

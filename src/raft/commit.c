@@ -9,8 +9,8 @@
 #include <string.h>
 
 /* Work a call: heartbeats must not wait for a long backlog. */
-#define ENTRIES_PER_CALL 64
-#define BYTES_PER_CALL   (4u << 20)
+#define ENTRIES_PER_CALL 16
+#define BYTES_PER_CALL   (4u << 20) /* As they are in the log */
 
 /* Tells the core that the configuration of entry `index` is committed. */
 static void report_configuration(struct driver *driver, raft_index index,

@@ -86,6 +86,24 @@ static struct batch *gather(struct replica *replica, size_t n, void *entry)
     return batch;
 }
 
+/* The entry compressed, in place of what it was; or as it was. */
+static struct raft_buffer compress(struct replica *replica, struct raft_buffer entry)
+{
+    const void *compressed = NULL;
+    struct raft_buffer smaller = {0};
+
+    if (replica->compressor != NULL)
+        smaller.len =
+            command_entry_compress(replica->compressor, entry.base, entry.len, &compressed);
+    if (smaller.len > 0)
+        smaller.base = raft_malloc(smaller.len);
+    if (smaller.base == NULL)
+        return entry;
+    memcpy(smaller.base, compressed, smaller.len);
+    raft_free(entry.base);
+    return smaller;
+}
+
 static void batch_return(struct replica *replica, struct batch *batch, int status)
 {
     for (size_t i = 0; i < batch->n; i++)
@@ -99,7 +117,7 @@ static bool submit_one(struct replica *replica)
     struct raft_buffer entry;
     struct batch **end = replica->batches_end;
     struct batch *batch;
-    size_t n = choose(replica, &entry.len);
+    size_t n = choose(replica, &entry.len), bytes = entry.len, log_bytes;
     int rv;
 
     entry.base = raft_malloc(entry.len);
@@ -110,6 +128,7 @@ static bool submit_one(struct replica *replica)
         raft_free(entry.base);
         return false;
     }
+    entry = compress(replica, entry);
     /* Known before the step: it may apply at once. */
     batch->index = raft_last_index(&driver->raft) + 1;
     batch->term = driver->raft.current_term;
@@ -117,10 +136,13 @@ static bool submit_one(struct replica *replica)
     *end = batch;
     replica->batches_end = &batch->next;
     replica->n_batches++;
+    log_bytes = entry.len;
     rv = driver_submit(driver, RAFT_COMMAND, entry, NULL);
     if (rv == 0) {
         replica->batches_appended++;
         replica->entries_appended += n;
+        replica->proposed_bytes += bytes;
+        replica->proposed_log_bytes += log_bytes;
         return true;
     }
     raft_free(entry.base);

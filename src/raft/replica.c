@@ -55,6 +55,7 @@ static void replica_free(struct replica *replica)
     if (replica->state != NULL)
         command_state_close(replica->state);
     inbox_free(replica->inbox);
+    command_compressor_free(replica->compressor);
     free(replica->results);
     text_free(replica->options.directory);
     text_free(replica->options.identity_path);
@@ -79,7 +80,10 @@ static struct replica *replica_new(const struct replica_options *options)
     replica->pending_end = &replica->pending;
     replica->batches_end = &replica->batches;
     replica->inbox = inbox_new(options->operations_max);
-    if (options_copy(&replica->options, options) != 0 || replica->inbox == NULL) {
+    if (options->log_compression)
+        replica->compressor = command_compressor_new();
+    if (options_copy(&replica->options, options) != 0 || replica->inbox == NULL ||
+        (options->log_compression && replica->compressor == NULL)) {
         replica_free(replica);
         return NULL;
     }

@@ -159,6 +159,7 @@ struct replica_view {
     bool registered; /* A voter whose row in the member table is as this node would have it */
     uint64_t cluster_id;
     uint64_t entries_appended, batches_appended, read_rounds, elections; /* Counters */
+    uint64_t proposed_bytes, proposed_log_bytes; /* Likewise: of commands, of their entries */
     size_t n_members;
     struct replica_member members[REPLICA_MEMBERS_MAX];
 };
@@ -199,6 +200,7 @@ struct replica_options {
     uint64_t operations_bytes_max; /* Of their commands */
     uint64_t entry_bytes_max;      /* A batch closes at this size */
     uint32_t entries_in_flight_max;
+    bool log_compression;     /* Of entries that it makes as the leader; it reads both kinds */
     uint64_t log_cache_bytes; /* Truncation keeps the in-memory log about below this */
     /* Writes are refused when the log's disk has less than this, or than 16 MiB. */
     uint64_t disk_free_bytes_min;

@@ -7,6 +7,7 @@
 #define TIERKV_RAFT_REPLICA_PRIVATE_H
 
 #include "command/command.h"
+#include "command/compression.h"
 #include "raft/driver.h"
 #include "raft/identity.h"
 #include "raft/replica.h"
@@ -117,6 +118,7 @@ struct replica {
     struct batch *batches; /* In flight, by index */
     struct batch **batches_end;
     size_t n_batches;
+    struct command_compressor *compressor; /* NULL: no entries are compressed */
     struct command_result *results;
     size_t results_capacity;
     struct replica_returns returns;
@@ -141,6 +143,8 @@ struct replica {
     uint64_t refusal_logged_ms;
     uint64_t entries_appended;
     uint64_t batches_appended;
+    uint64_t proposed_bytes;     /* Of entries as they were made, */
+    uint64_t proposed_log_bytes; /* and as they are in the log */
 
     pthread_mutex_t view_mutex;
     struct replica_view view; /* Under view_mutex */

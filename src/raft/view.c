@@ -109,6 +109,8 @@ static void fill(const struct replica *replica, struct replica_view *view)
     view->cluster_id = command_cluster_id(replica->state);
     view->entries_appended = replica->entries_appended;
     view->batches_appended = replica->batches_appended;
+    view->proposed_bytes = replica->proposed_bytes;
+    view->proposed_log_bytes = replica->proposed_log_bytes;
     view->read_rounds = driver->read_rounds;
     view->elections = driver->elections;
     for (unsigned i = 0; i < configuration->n && view->n_members < REPLICA_MEMBERS_MAX; i++)

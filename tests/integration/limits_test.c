@@ -3,6 +3,7 @@
 #include "lib/cluster.h"
 #include "lib/http.h"
 #include "lib/process.h"
+#include "lib/random.h"
 #include "lib/temp_folder.h"
 
 #include <setjmp.h>
@@ -34,7 +35,7 @@ static size_t n_acknowledged;
 
 static void value_make(size_t i, char *ret_value)
 {
-    memset(ret_value, (int)('a' + i % 26), VALUE_BYTES);
+    random_text(i, ret_value, VALUE_BYTES);
     ret_value[snprintf(ret_value, 32, "%zu:", i)] = '.';
 }
 

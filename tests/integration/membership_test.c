@@ -3,6 +3,7 @@
 #include "lib/http.h"
 #include "lib/port.h"
 #include "lib/process.h"
+#include "lib/random.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -167,7 +168,7 @@ static void fill(struct cluster *cluster, size_t from, size_t to)
 {
     static char value[16384];
 
-    memset(value, 'v', sizeof(value) - 1);
+    random_text(1, value, sizeof value);
     for (size_t i = from; i < to; i++) {
         struct http_answer answer;
         char path[32];

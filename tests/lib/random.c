@@ -84,3 +84,13 @@ void random_fill(struct random *random, void *bytes, size_t length)
         length -= n;
     }
 }
+
+void random_text(uint64_t seed, char *text, size_t size)
+{
+    struct random random;
+    random_init(&random, seed);
+    assert(size > 0);
+    for (size_t i = 0; i + 1 < size; i++)
+        text[i] = (char)('a' + random_below(&random, 26));
+    text[size - 1] = '\0';
+}

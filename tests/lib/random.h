@@ -16,6 +16,9 @@ uint64_t random_next(struct random *random);
 /* 0 to bound - 1; bound > 0. */
 uint64_t random_below(struct random *random, uint64_t bound);
 void random_fill(struct random *random, void *bytes, size_t length);
+/* Letters, and a zero at the end: `size` bytes in all. The log cannot compress them. Of a seed the
+ * same ones always. */
+void random_text(uint64_t seed, char *text, size_t size);
 
 /* A decimal number of the environment, or the default. Exits the program if it is none. */
 uint64_t environment_number(const char *name, uint64_t otherwise);

@@ -289,6 +289,7 @@ static int replica_open(struct sim_node *node, bool bootstrap, char *error, size
                                       .operations_bytes_max = 16 << 20,
                                       .entry_bytes_max = 64 << 10,
                                       .entries_in_flight_max = 8,
+                                      .log_compression = true,
                                       .log_cache_bytes = LOG_CACHE_BYTES,
                                       .transfer_bytes_per_second_max = TRANSFER_BYTES,
                                       .log_retained_bytes = LOG_RETAINED_BYTES,

@@ -84,7 +84,7 @@ static void the_log_is_truncated_below_what_is_durable(void **state)
     struct replica_view view;
     node_start(&fixture->nodes[0], true);
     wait_for_leader(fixture);
-    memset(value, 'v', sizeof value - 1);
+    random_text(1, value, sizeof value);
     for (int i = 0; i < 2000; i++) {
         char key[32];
         snprintf(key, sizeof key, "k%d", i);
@@ -192,7 +192,7 @@ static void a_log_whose_beginning_is_in_no_state_is_refused(void **state)
     struct replica_view view = {0};
     node_start(node, true);
     wait_for_leader(fixture);
-    memset(value, 'v', sizeof value - 1);
+    random_text(1, value, sizeof value);
     uint64_t end = now_ms() + WAIT_MS_MAX;
     while (view.first_log_index <= 1 && now_ms() < end) {
         assert_int_equal(put(node, "foo", value), 0);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "lib/port.h"
+#include "lib/random.h"
 #include "lib/temp_folder.h"
 #include "raft/replica.h"
 
@@ -185,6 +186,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .operations_bytes_max = 16 << 20,
                                       .entry_bytes_max = 1 << 20,
                                       .entries_in_flight_max = 8,
+                                      .log_compression = true,
                                       .log_cache_bytes = 1 << 20,
                                       .transfer_bytes_per_second_max =
                                           node->transfer_bytes_per_second_max,

@@ -12,7 +12,7 @@ static void write_much(struct fixture *fixture, const char *prefix)
 {
     static char value[VALUE_BYTES];
 
-    memset(value, 'v', sizeof value - 1);
+    random_text(1, value, sizeof value);
     for (int i = 0; i < 1500; i++) {
         char key[32];
         snprintf(key, sizeof key, "%s%d", prefix, i);
@@ -155,7 +155,7 @@ static void writes_go_on_during_a_transfer_and_are_not_missed(void **state)
     wait_for_leader(fixture);
     wait_for_agreement(fixture);
     node_start(away, false);
-    memset(value, 'w', sizeof value - 1);
+    random_text(2, value, sizeof value);
     uint64_t end = now_ms() + WAIT_MS_MAX;
     for (int i = 0; !away->state_received && now_ms() < end; i++) {
         char key[32];
