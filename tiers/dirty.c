@@ -222,28 +222,6 @@ struct dirty_generation *dirty_oldest(struct dirty *dirty)
     return generation;
 }
 
-static int compare_records(const void *left, const void *right)
-{
-    const struct tiers_record *a = *(const struct tiers_record *const *)left;
-    const struct tiers_record *b = *(const struct tiers_record *const *)right;
-
-    if (a->space != b->space)
-        return a->space < b->space ? -1 : 1;
-    size_t shorter_len = a->key_len < b->key_len ? a->key_len : b->key_len;
-    int order = memcmp(tiers_record_key(a), tiers_record_key(b), shorter_len);
-    if (order != 0)
-        return order;
-    return (a->key_len > b->key_len) - (a->key_len < b->key_len);
-}
-
-void dirty_sort(struct dirty_generation *generation)
-{
-    if (generation->n > 1 && !generation->sorted)
-        qsort(generation->records, generation->n, sizeof(const struct tiers_record *),
-              compare_records);
-    generation->sorted = true;
-}
-
 void dirty_done(struct dirty *dirty, struct dirty_generation *generation)
 {
     pthread_mutex_lock(&dirty->lock);

@@ -28,7 +28,8 @@ struct dirty_generation {
 int dirty_open(struct dirty **ret_dirty);
 void dirty_close(struct dirty *dirty);
 
-/* Applier. Takes a reference of its own. 0, or TIERS_NO_MEMORY with the records as before. */
+/* Applier. Takes a reference of its own. `now_ms` is looked at if the active generation is empty.
+ * 0, or TIERS_NO_MEMORY with the records as before. */
 int dirty_add(struct dirty *dirty, uint64_t hash, const struct tiers_record *record,
               uint64_t now_ms);
 

@@ -143,7 +143,9 @@ static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record 
     if (record == NULL) {
         return TIERS_NO_MEMORY;
     }
-    int error = dirty_add(tiers->dirty, hash, record, engine_now_ms(tiers));
+    /* The time counts for the first record of a generation only, and takes a while to ask. */
+    uint64_t now_ms = dirty_active_opened_ms(tiers->dirty) == 0 ? engine_now_ms(tiers) : 0;
+    int error = dirty_add(tiers->dirty, hash, record, now_ms);
     if (error == 0) {
         error = hot_write(tiers->hot, hash, record);
     }

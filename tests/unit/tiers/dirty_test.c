@@ -207,6 +207,45 @@ static void sorting_is_by_space_then_bytes_then_length(void **state)
     assert_int_equal(generation->records[5]->space, TIERS_SPACE_SYSTEM);
 }
 
+/* LMDB's order, to which flushes keep. */
+static int key_order(const struct tiers_record *a, const struct tiers_record *b)
+{
+    size_t shorter = a->key_len < b->key_len ? a->key_len : b->key_len;
+    int order = memcmp(tiers_record_key(a), tiers_record_key(b), shorter);
+    return order != 0 ? order : (a->key_len > b->key_len) - (a->key_len < b->key_len);
+}
+
+/* Few different bytes, zeros among them, behind a beginning that all keys have. */
+static void keys_that_begin_alike_are_sorted_by_what_follows(void **state)
+{
+    static const char bytes[] = {0, 1, 'a', (char)0xff};
+    struct dirty *dirty = *state;
+    uint64_t random = random_seed();
+
+    for (uint64_t index = 1; index <= 20; index++) {
+        size_t beginning = index % 4 * 5;
+        for (int i = 0; i < 500; i++) {
+            char key[48];
+            size_t key_len = beginning + 1 + random_next(&random) % (sizeof key - 20);
+            memset(key, 'k', beginning);
+            for (size_t at = beginning; at < key_len; at++)
+                key[at] = bytes[random_next(&random) % sizeof bytes];
+            struct tiers_meta meta = {0};
+            struct tiers_record *record = record_new(TIERS_SPACE_USER, key, key_len, "", 0, &meta);
+            assert_non_null(record);
+            uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, key_len);
+            assert_int_equal(dirty_add(dirty, hash, record, 1), 0);
+            tiers_record_release(record);
+        }
+        freeze(dirty, index);
+        struct dirty_generation *generation = dirty_oldest(dirty);
+        dirty_sort(generation);
+        for (size_t i = 1; i < generation->n; i++)
+            assert_true(key_order(generation->records[i - 1], generation->records[i]) < 0);
+        dirty_done(dirty, generation);
+    }
+}
+
 #define MODEL_KEYS 3000
 
 /* Random writes in random generations; replaying the generations must give what was written. */
@@ -254,6 +293,7 @@ int main(void)
         WITH_DIRTY(bytes_return_to_zero_when_all_is_done),
         WITH_DIRTY(the_age_is_that_of_the_first_record),
         WITH_DIRTY(sorting_is_by_space_then_bytes_then_length),
+        WITH_DIRTY(keys_that_begin_alike_are_sorted_by_what_follows),
         WITH_DIRTY(replaying_all_generations_gives_the_last_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
