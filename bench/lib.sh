@@ -5,7 +5,7 @@
 
 program=$(basename "$0")
 no_etcd="no etcd (package etcd-server)"
-rounds=3 seconds=5 loops=1 logs_to="" output=text disk_iops=0
+rounds=3 seconds=5 loops=1 logs_to="" output=text disk_iops=0 disk_mib=0
 
 fail() {
     echo "bench/$program: $*" >&2
@@ -113,29 +113,42 @@ until_ok() {
 # The disk below the working folder as MAJOR:MINOR in $result. The limits are on whole disks.
 disk_of_work() {
     result=$(findmnt -no MAJ:MIN -T "$work" | tr -d ' ')
-    [[ -e /sys/dev/block/$result ]] || fail "--disk-iops: $work is on no disk; TMPDIR chooses another folder"
+    [[ -e /sys/dev/block/$result ]] || fail "a slower disk: $work is on no disk; TMPDIR chooses another folder"
     if [[ -e /sys/dev/block/$result/partition ]]; then result=$(cat "/sys/dev/block/$result/../dev"); fi
 }
 
-# disk_group SIDE: the control group of a side's servers, in $result; together they may write to the
-# disk $disk_iops times a second. Needs root.
+# disk_limit NAME VALUE: of the control group $group and the disk $disk; as version 2 names it
+disk_limit() {
+    local file=$group/io.max text="$disk $1=$2"
+    if [[ $group == */blkio/* ]]; then
+        text="$disk $2"
+        case $1 in
+        wiops) file=$group/blkio.throttle.write_iops_device ;;
+        wbps) file=$group/blkio.throttle.write_bps_device ;;
+        rbps) file=$group/blkio.throttle.read_bps_device ;;
+        esac
+    fi
+    echo "$text" >"$file" || fail "the disk $disk cannot be limited"
+}
+
+# disk_group SIDE: the control group of a side's processes, in $result; together they may write to the
+# disk $disk_iops times, and read and write $disk_mib MiB each, a second; 0: without a limit. Needs root.
 disk_group() {
-    local side=$1 group disk controllers limit file
+    local side=$1 group disk controllers
     if [[ -z ${disk_groups[$side]:-} ]]; then
         disk_of_work && disk=$result
         if [[ -e /sys/fs/cgroup/blkio/blkio.throttle.write_iops_device ]]; then
             group=/sys/fs/cgroup/blkio/tierkv-bench-$$-$side
-            limit="$disk $disk_iops" file=$group/blkio.throttle.write_iops_device
         else
             controllers=$(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null || true)
-            [[ " $controllers " == *" io "* ]] || fail "--disk-iops: this kernel has no control group for disks"
-            echo +io >/sys/fs/cgroup/cgroup.subtree_control || fail "--disk-iops needs root"
+            [[ " $controllers " == *" io "* ]] || fail "a slower disk: this kernel has no control group for disks"
+            echo +io >/sys/fs/cgroup/cgroup.subtree_control || fail "a slower disk needs root"
             group=/sys/fs/cgroup/tierkv-bench-$$-$side
-            limit="$disk wiops=$disk_iops" file=$group/io.max
         fi
-        mkdir "$group" || fail "--disk-iops needs root"
+        mkdir "$group" || fail "a slower disk needs root"
         disk_groups[$side]=$group
-        echo "$limit" >"$file" || fail "--disk-iops: the disk $disk cannot be limited"
+        if ((disk_iops)); then disk_limit wiops "$disk_iops"; fi
+        if ((disk_mib)); then disk_limit wbps $((disk_mib << 20)) && disk_limit rbps $((disk_mib << 20)); fi
     fi
     result=${disk_groups[$side]}
 }

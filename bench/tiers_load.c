@@ -18,6 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
+/* As tierkvd has it; read by jemalloc. */
+extern const char *malloc_conf;
+const char *malloc_conf = "thp:always";
+
 #define KEY_BYTES       64
 #define VALUE_BYTES_MAX (1u << 20)
 #define KEYS_PER_GROUP  500
