@@ -65,7 +65,7 @@ struct worker {
     uint32_t *drawn; /* NULL: uniformly, as they are needed */
     size_t n_drawn;  /* Used so far, and over again */
     uint64_t done;
-};
+} __attribute__((aligned(128))); /* No two threads write to one line */
 
 static void die(const char *what, const char *why)
 {

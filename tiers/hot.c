@@ -56,8 +56,9 @@
 #define SHARDS_MAX       65536
 
 struct hot_shard {
-    pthread_mutex_t lock;
-    struct hot_table table;
+    struct hot_table
+        table; /* Looked at without the lock, too: not on a line that each owner writes */
+    pthread_mutex_t lock __attribute__((aligned(64)));
     struct hot_policy policy;
     uint64_t budget_bytes;
     uint64_t bytes;       /* Everything: this struct, buckets, policy, entries, records */
@@ -366,17 +367,17 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n)
 {
     uint64_t left[TIERS_PREFETCH_MAX];
-    size_t n_left = n;
+    size_t n_left = 0;
 
     assert(n <= TIERS_PREFETCH_MAX);
     for (size_t i = 0; i < n; i++) {
-        struct hot_shard *shard = shard_of(hot, hashes[i]);
-        shard_lock(shard);
-        hot_table_prefetch_bucket(&shard->table, hashes[i]);
-        shard_unlock(shard);
-        left[i] = hashes[i];
+        hot_table_prefetch_bucket(&shard_of(hot, hashes[i])->table, hashes[i]);
     }
-    for (unsigned n_known = 0; n_known <= PREFETCHED_ENTRIES_MAX && n_left > 0; n_known++) {
+    for (size_t i = 0; i < n; i++) {
+        if (hot_table_prefetch_first(&shard_of(hot, hashes[i])->table, hashes[i]))
+            left[n_left++] = hashes[i];
+    }
+    for (unsigned n_known = 1; n_known <= PREFETCHED_ENTRIES_MAX && n_left > 0; n_known++) {
         size_t kept = 0;
         for (size_t i = 0; i < n_left; i++) {
             struct hot_shard *shard = shard_of(hot, left[i]);

@@ -1,16 +1,19 @@
 /* The hash table of one hot shard: entries in chains, each with the hash of its key.
  *
- * Entries never move in memory (policies link them). The table doubles when it holds an entry per
- * bucket, but no call pays for that at once: the old buckets stay beside the new ones and each
- * insertion moves a few of them, so that a call costs microseconds at any size.
+ * Entries never move in memory (policies link them). The table grows by a bucket with each entry
+ * (linear hashing; Litwin, VLDB 1980), so that a call costs microseconds at any size. Buckets never
+ * move either: they lie in segments, each as large as all before it, which stay until the end.
  *
- * The owner's lock guards everything here.
+ * The owner's lock guards everything here but for the first two steps of prefetching, which look at
+ * buckets while others change them, and at nothing else.
  */
 #ifndef TIERS_HOT_TABLE_H
 #define TIERS_HOT_TABLE_H
 
 #include "tiers/policy.h"
 #include "tiers/tiers.h"
+
+#include <stdatomic.h>
 
 /* HOT_CLEAN: linked in the table and the policy. HOT_DIRTY: linked in the table only, so that the
  * policy cannot name it as a victim. HOT_GONE: linked in neither, about to be freed.
@@ -34,13 +37,16 @@ struct hot_entry {
     uint32_t policy_time; /* Of the shard, when the policy was last told of this entry */
 };
 
+typedef _Atomic(struct hot_entry *) hot_bucket;
+
+#define HOT_TABLE_SEGMENTS_MAX 40
+
 struct hot_table {
-    struct hot_entry **buckets;
-    size_t mask;                    /* Number of buckets, a power of two, less one */
-    struct hot_entry **old_buckets; /* NULL unless growing */
-    size_t old_mask;
-    size_t old_next; /* Old buckets below this one have been moved */
-    size_t n;        /* Entries */
+    _Atomic size_t n_buckets;
+    size_t n; /* Entries */
+    uint64_t bytes;
+    unsigned n_segments;
+    _Atomic(hot_bucket *) segments[HOT_TABLE_SEGMENTS_MAX];
 };
 
 /* 0 or TIERS_NO_MEMORY. */
@@ -54,10 +60,11 @@ struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
                                  enum tiers_space space, const void *key, size_t key_len);
 
 /* The steps of a look-up, for many of them at a time: each brings into the processor's cache what
- * the next one reads. First the bucket; then, with n_known counting up from 0, the next entry of
- * its chain, until that is behind the one that is looked for: then that one's record and
- * neighbours. False: there is no more to bring. */
+ * the next one reads. First the bucket and the first entry of its chain, both without the lock;
+ * then, with n_known counting up from 1, the next entry, until that is behind the one that is
+ * looked for: then that one's record and neighbours. False: there is no more to bring. */
 void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash);
+bool hot_table_prefetch_first(const struct hot_table *table, uint64_t hash);
 bool hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash, unsigned n_known);
 
 /* The key must be absent. Never fails: without memory to grow, chains become longer. */
@@ -66,7 +73,7 @@ void hot_table_insert(struct hot_table *table, struct hot_entry *entry);
 /* The entry must be inside. */
 void hot_table_remove(struct hot_table *table, struct hot_entry *entry);
 
-/* Memory of the bucket arrays. */
+/* Memory of the buckets. */
 uint64_t hot_table_bytes(const struct hot_table *table);
 
 #endif

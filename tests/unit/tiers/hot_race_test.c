@@ -1,6 +1,7 @@
 /* The hot tier under threads: a writer, a cleaner (which is the mover, with an array for the warm
  * tier) and readers that admit what they find below. No reader may ever see a version older than
- * one that was applied before its read began. */
+ * one that was applied before its read began. And announcers, which look at buckets without a lock
+ * while the table grows. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #define KEYS            64
 #define READERS         3
@@ -225,10 +227,75 @@ static void no_reader_sees_an_older_version_than_was_applied(void **state)
     dirty_close(world.dirty);
 }
 
+/* ---- Growth ---- */
+
+#define GROWN_KEYS 60000
+
+struct growth {
+    struct hot *hot;
+    _Atomic unsigned inserted; /* Keys below it are there */
+};
+
+/* Announces keys that are there, and some that are not yet; all of the former are found. */
+static void *run_announcer(void *argument)
+{
+    struct growth *growth = argument;
+    uint64_t random = (uint64_t)(uintptr_t)&random;
+    uint64_t *ret_missed = calloc(1, sizeof *ret_missed);
+
+    for (unsigned n = 0; ret_missed != NULL && n < GROWN_KEYS;) {
+        uint64_t hashes[TIERS_PREFETCH_MAX];
+        unsigned numbers[TIERS_PREFETCH_MAX];
+        n = atomic_load_explicit(&growth->inserted, memory_order_acquire);
+        for (unsigned i = 0; i < TIERS_PREFETCH_MAX; i++) {
+            numbers[i] = (unsigned)(random_next(&random) % (n + 10));
+            hashes[i] = numbered_key(numbers[i]).hash;
+        }
+        hot_prefetch(growth->hot, hashes, TIERS_PREFETCH_MAX);
+        for (unsigned i = 0; i < TIERS_PREFETCH_MAX; i++) {
+            struct numbered_key key = numbered_key(numbers[i]);
+            const struct tiers_record *record = NULL;
+            if (hot_peek(growth->hot, key.hash, TIERS_SPACE_USER, key.bytes, key.len, &record) ==
+                HOT_HIT)
+                tiers_record_release(record);
+            else
+                *ret_missed += numbers[i] < n;
+        }
+    }
+    return ret_missed;
+}
+
+static void a_table_that_grows_is_looked_at_without_its_lock(void **state)
+{
+    struct hot_options options = {.bytes = 256u << 20, .shards = 2, .policy = policy_find("lru")};
+    struct growth growth = {0};
+    pthread_t threads[READERS];
+
+    (void)state;
+    assert_int_equal(hot_open(&options, &growth.hot), 0);
+    for (size_t i = 0; i < READERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_announcer, &growth), 0);
+    for (unsigned number = 0; number < GROWN_KEYS; number++) {
+        struct tiers_record *record = numbered_record(number, 1, 8);
+        assert_int_equal(hot_write(growth.hot, numbered_key(number).hash, record), 0);
+        tiers_record_release(record);
+        atomic_store_explicit(&growth.inserted, number + 1, memory_order_release);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+        void *missed = NULL;
+        assert_int_equal(pthread_join(threads[i], &missed), 0);
+        assert_non_null(missed);
+        assert_int_equal(*(uint64_t *)missed, 0);
+        free(missed);
+    }
+    hot_close(growth.hot);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_reader_sees_an_older_version_than_was_applied),
+        cmocka_unit_test(a_table_that_grows_is_looked_at_without_its_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
