@@ -295,10 +295,11 @@ static int check_members(struct command_entry_view entry)
     return 0;
 }
 
-bool command_entry_sets_member(struct command_state *state, const void *entry, size_t bytes,
-                               uint64_t raft_id, uint64_t incarnation)
+bool command_entry_member(struct command_state *state, const void *entry, size_t bytes,
+                          uint64_t raft_id, struct command_member *ret_member)
 {
     struct command_entry_view view;
+    bool found = false;
     if (command_entry_decompress(state->decompressor, entry, bytes, &entry, &bytes) != 0 ||
         command_entry_decode(entry, bytes, &view) != 0)
         return false;
@@ -309,13 +310,11 @@ bool command_entry_sets_member(struct command_state *state, const void *entry, s
             continue;
         struct command_op op;
         command_view_next(&command, &op);
-        struct command_member member;
-        if (command_id_decode(op.key) == raft_id &&
-            member_decode(raft_id, op.value, op.value_len, &member) == 0 &&
-            member.incarnation == incarnation)
-            return true;
+        found = (command_id_decode(op.key) == raft_id &&
+                 member_decode(raft_id, op.value, op.value_len, ret_member) == 0) ||
+                found;
     }
-    return false;
+    return found;
 }
 
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,

@@ -105,9 +105,9 @@ void command_state_close(struct command_state *state);
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed);
-/* Raft loop. Whether the entry sets the row of that member as of that incarnation. */
-bool command_entry_sets_member(struct command_state *state, const void *entry, size_t bytes,
-                               uint64_t raft_id, uint64_t incarnation);
+/* Raft loop. Whether the entry sets the row of that member, and to what last. */
+bool command_entry_member(struct command_state *state, const void *entry, size_t bytes,
+                          uint64_t raft_id, struct command_member *ret_member);
 /* Advances the applied index over an entry that carries no commands (barrier, configuration). */
 int command_apply_empty(struct command_state *state, uint64_t index);
 

@@ -66,15 +66,32 @@ static bool admit(void *context, const struct preamble *preamble)
     return false;
 }
 
+/* By the newest row there is: a node that has just started does not know yet what of its log is
+ * committed, and those whose votes would tell it may have been replaced in there. */
+static uint64_t incarnation_of(struct replica *replica, raft_id id)
+{
+    const struct command_member *member = command_member_find(replica->state, id);
+    const struct log_cache *log = &replica->driver.log;
+    uint64_t incarnation = member != NULL ? member->incarnation : 0;
+
+    for (raft_index i = replica->driver.applied + 1; log_cache_has(log, i); i++) {
+        const struct log_slot *slot = log_cache_at(log, i);
+        struct command_member set;
+        if (slot->type == RAFT_COMMAND &&
+            command_entry_member(replica->state, slot->payload.base, slot->payload.len, id, &set))
+            incarnation = set.incarnation;
+    }
+    return incarnation;
+}
+
 static void introduce(void *context, raft_id destination, struct preamble *preamble)
 {
     struct replica *replica = context;
-    const struct command_member *member = command_member_find(replica->state, destination);
     const char *leader_address;
     raft_id leader = 0;
 
     preamble->cluster_id = replica->identity.cluster_id;
-    preamble->incarnation = member != NULL ? member->incarnation : 0;
+    preamble->incarnation = incarnation_of(replica, destination);
     /* The leader of our term is who it is, also if our table is too old to have its directory: it
      * may be just this answer that it needs, to send us what the table lacks. All that a leader is
      * sent are answers. */

@@ -101,10 +101,11 @@ bool self_is_known(struct replica *replica)
     for (raft_index i = replica->driver.applied + 1; !replica->self_known && log_cache_has(log, i);
          i++) {
         const struct log_slot *slot = log_cache_at(log, i);
-        replica->self_known =
-            slot->type == RAFT_COMMAND &&
-            command_entry_sets_member(replica->state, slot->payload.base, slot->payload.len,
-                                      own->raft_id, own->incarnation);
+        struct command_member set;
+        replica->self_known = slot->type == RAFT_COMMAND &&
+                              command_entry_member(replica->state, slot->payload.base,
+                                                   slot->payload.len, own->raft_id, &set) &&
+                              set.incarnation == own->incarnation;
     }
     return replica->self_known;
 }

@@ -4,6 +4,7 @@
 #include "lib/port.h"
 #include "lib/process.h"
 #include "lib/random.h"
+#include "lib/temp_folder.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -249,6 +250,55 @@ static void a_node_that_is_killed_while_it_gets_the_state_begins_anew(void **sta
     cluster_stop(cluster);
 }
 
+/* Node 2 loses its disk and replaces itself. */
+static void replace_by_itself(struct cluster *cluster)
+{
+    char incarnation[32];
+    json_t *status;
+
+    cluster_node_kill(cluster, 2);
+    temp_folder_remove(cluster_directory(cluster, 2));
+    cluster_node_start(cluster, 2);
+    uint64_t deadline = test_now_ms() + WAIT_MS;
+    while ((status = cluster_status(cluster, 2)) == NULL) {
+        assert_true(test_now_ms() < deadline);
+        test_sleep_ms(10);
+    }
+    snprintf(incarnation, sizeof(incarnation), "%s",
+             json_string_value(json_object_get(status, "incarnation")));
+    json_decref(status);
+    MEMBERS(cluster, 0, "replace", "n2", "n2", cluster_address(cluster, 2),
+            cluster_raft_address(cluster, 2), incarnation);
+    cluster_node_wait_ready(cluster, 2);
+}
+
+/* Node 1 has the replacement of node 2 in its log only, and after its start does not know yet that
+ * it is committed: to learn that it has to vote for node 2. */
+static void who_has_yet_to_apply_a_replacement_votes_for_the_replaced(void **state)
+{
+    static const char *const late_flags[] = {"--election-timeout=500ms", "--heartbeat=50ms",
+                                             "--flush-interval=600s", NULL};
+    struct cluster *cluster = cluster_start(3, late_flags);
+
+    (void)state;
+    write_through_leader(cluster, "1");
+    cluster_node_signal(cluster, 1, SIGTERM); /* Then its tiers have all of the old table */
+    assert_int_equal(cluster_node_wait_exit(cluster, 1, WAIT_MS), 0);
+    cluster_node_start(cluster, 1);
+    cluster_node_wait_ready(cluster, 1);
+    if (cluster_wait_leader(cluster) != 0)
+        MEMBERS(cluster, 0, "transfer", "n0");
+    replace_by_itself(cluster);
+    write_through_leader(cluster, "2");
+    cluster_expect_agreement(cluster);
+    for (size_t i = 0; i < 3; i++)
+        cluster_node_kill(cluster, i);
+    cluster_node_start(cluster, 1);
+    cluster_node_start(cluster, 2);
+    write_through_leader(cluster, "3");
+    cluster_stop(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +306,8 @@ int main(void)
                                   cluster_teardown),
         cmocka_unit_test_teardown(a_leader_hands_over_before_it_stops, cluster_teardown),
         cmocka_unit_test_teardown(a_node_that_comes_back_elsewhere_tells_the_cluster,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(who_has_yet_to_apply_a_replacement_votes_for_the_replaced,
                                   cluster_teardown),
         cmocka_unit_test_teardown(a_node_that_was_away_for_long_gets_the_state, cluster_teardown),
         cmocka_unit_test_teardown(a_node_that_is_killed_while_it_gets_the_state_begins_anew,
