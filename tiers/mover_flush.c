@@ -173,6 +173,7 @@ int mover_flush_run(struct mover *mover, bool force)
             flush_succeeded(mover);
         } else if ((error == TIERS_NO_SPACE || error == TIERS_NO_MEMORY) && batch.n > 1) {
             n_max = 1;
+            continue;
         } else {
             flush_failed(mover, error);
             return atomic_load(&tiers->stopped) != 0 ? TIERS_STOPPED : error;

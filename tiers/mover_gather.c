@@ -18,6 +18,12 @@
 /* Of what one flush takes at most so much is enough to begin. */
 #define ENOUGH_DIVISOR 2
 
+/* Keys may come in groups of the same number: the sample must not keep step with them. */
+static size_t scattered(size_t i)
+{
+    return (size_t)((i + 1) * UINT64_C(0x9E3779B97F4A7C15) >> 40);
+}
+
 /* How many pages of the index the generation changes, its own new ones included. */
 static uint64_t pages_estimate(struct mover *mover, struct dirty_generation *generation)
 {
@@ -30,7 +36,9 @@ static uint64_t pages_estimate(struct mover *mover, struct dirty_generation *gen
         return n;
     }
     for (size_t i = 0; i < pairs; i++) {
-        size_t at = i * (n - 1) / pairs;
+        size_t from = i * (n - 1) / pairs;
+        size_t to = (i + 1) * (n - 1) / pairs;
+        size_t at = from + scattered(i) % (to - from);
         apart += !warm_same_page(mover->read, generation->records[at], generation->records[at + 1]);
     }
     warm_read_end(mover->read);

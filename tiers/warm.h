@@ -64,8 +64,8 @@ bool warm_checked(const struct warm *warm);
 void warm_position(struct warm *warm, struct tiers_position *ret_position);
 /* As of the last commit. Any thread. */
 void warm_usage(struct warm *warm, struct warm_usage *ret_usage);
-/* So many keys one transaction may change, as of the last commit; see warm_extent.h. A group of
- * applies is not divided for it. Any thread. */
+/* At so many keys a generation is closed, as of the last commit; see warm_extent.h. A group of
+ * applies is not divided for it, and a flush may take several. Any thread. */
 size_t warm_write_keys_max(struct warm *warm);
 uint64_t warm_page_bytes(const struct warm *warm);
 /* An id above those of all segments that were ever put. Any thread. */

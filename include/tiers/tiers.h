@@ -104,8 +104,8 @@ struct tiers_options {
     uint64_t warm_bytes;         /* Aimed-at size of the LMDB file's used pages. At least 1 MiB */
     uint64_t warm_map_bytes;     /* LMDB's address range, the hard limit of the file. 0: default */
     uint64_t cold_segment_bytes; /* A segment is sealed beyond this size. 0: default */
-    /* A flush takes at most this much, and keys that change about 4096 pages of the index; it
-     * begins at half of either. 0: default */
+    /* Gathered for a flush are at most so much, or keys that change about 4096 pages of the index;
+     * it begins at half of either. 0: default */
     uint64_t flush_bytes;
     uint64_t dirty_bytes_max; /* Above it tiers_apply_ready is false. 0: half of hot_bytes */
     uint32_t

@@ -105,7 +105,8 @@ void command_state_close(struct command_state *state);
 int command_apply_entry(struct command_state *state, uint64_t index, const void *entry,
                         size_t bytes, struct command_result *results, size_t n_results,
                         bool *ret_members_changed);
-/* Raft loop. Whether the entry sets the row of that member, and to what last. */
+/* Raft loop, not while an entry is applied. Whether the entry sets the row of that member, and to
+ * what last. */
 bool command_entry_member(struct command_state *state, const void *entry, size_t bytes,
                           uint64_t raft_id, struct command_member *ret_member);
 /* Advances the applied index over an entry that carries no commands (barrier, configuration). */

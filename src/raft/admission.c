@@ -66,22 +66,45 @@ static bool admit(void *context, const struct preamble *preamble)
     return false;
 }
 
+static struct admission_row *row_of(struct replica *replica, raft_id id)
+{
+    struct admission_row *row;
+
+    for (size_t i = 0; i < COMMAND_MEMBERS_MAX; i++)
+        if (replica->rows[i].id == id)
+            return &replica->rows[i];
+    row = &replica->rows[replica->n_rows++ % COMMAND_MEMBERS_MAX];
+    *row = (struct admission_row){.id = id};
+    return row;
+}
+
 /* By the newest row there is: a node that has just started does not know yet what of its log is
- * committed, and those whose votes would tell it may have been replaced in there. */
+ * committed, and those whose votes would tell it may have been replaced in there. A row that is
+ * never committed does no harm: it is set when the server that it replaces has no vote any more. */
 static uint64_t incarnation_of(struct replica *replica, raft_id id)
 {
     const struct command_member *member = command_member_find(replica->state, id);
     const struct log_cache *log = &replica->driver.log;
-    uint64_t incarnation = member != NULL ? member->incarnation : 0;
+    raft_index applied = replica->driver.applied;
+    struct admission_row *row = row_of(replica, id);
 
-    for (raft_index i = replica->driver.applied + 1; log_cache_has(log, i); i++) {
+    if (row->upto <= applied || !log_cache_has(log, row->upto) ||
+        log_cache_at(log, row->upto)->serial != row->serial)
+        *row = (struct admission_row){.id = id, .upto = applied};
+    for (raft_index i = row->upto + 1; log_cache_has(log, i); i++) {
         const struct log_slot *slot = log_cache_at(log, i);
         struct command_member set;
+        row->upto = i;
+        row->serial = slot->serial;
         if (slot->type == RAFT_COMMAND &&
-            command_entry_member(replica->state, slot->payload.base, slot->payload.len, id, &set))
-            incarnation = set.incarnation;
+            command_entry_member(replica->state, slot->payload.base, slot->payload.len, id, &set)) {
+            row->index = i;
+            row->incarnation = set.incarnation;
+        }
     }
-    return incarnation;
+    if (row->index > applied)
+        return row->incarnation;
+    return member != NULL ? member->incarnation : 0;
 }
 
 static void introduce(void *context, raft_id destination, struct preamble *preamble)

@@ -81,6 +81,16 @@ enum replica_stage {
     REPLICA_STAGE_RUNNING,   /* raft_io.init: from here on raft_io.close takes everything down */
 };
 
+/* What the log beyond the state says of a member's directory, as far as it has been looked at: an
+ * entry is looked at once. */
+struct admission_row {
+    raft_id id;
+    raft_index upto;
+    uint64_t serial;      /* Of the entry `upto` */
+    raft_index index;     /* The last entry that sets the member's row; 0: none, */
+    uint64_t incarnation; /* and to what */
+};
+
 struct replica {
     enum replica_stage stage;
     struct replica_options options; /* Its texts are copies */
@@ -125,7 +135,9 @@ struct replica {
     struct change changes[CHANGES_MAX];
     uint64_t pending_until_ms; /* Leadership is lost: how long writes wait for a new leader */
 
-    struct replica_change self;   /* This node's own row, for the JOIN that sets it */
+    struct replica_change self; /* This node's own row, for the JOIN that sets it */
+    struct admission_row rows[COMMAND_MEMBERS_MAX];
+    unsigned n_rows;              /* Ever made: the oldest makes room */
     bool self_known;              /* self_is_known has found it */
     raft_term self_proposed_term; /* In which that, or the cluster's id, was proposed */
     uint64_t last_contact_ms;

@@ -73,7 +73,7 @@ static ssize_t zeros_write_some(int fd, size_t n, off_t at)
         int error = errno;
         (void)fcntl(fd, F_SETFL, flags);
         errno = error;
-        if (written >= 0 || error != EINVAL)
+        if (written >= 0 || (error != EINVAL && error != EOPNOTSUPP))
             return written;
     }
     return pwrite(fd, zeros, n, at);

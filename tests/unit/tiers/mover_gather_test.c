@@ -149,6 +149,50 @@ static void generations_of_scattered_keys_go_at_once_and_alone(void **state)
     model_free(model);
 }
 
+/* Several are tried one by one before the flush pauses, and it does pause. Only flushes: demotion
+ * would make room. */
+static void a_full_index_pauses_the_flush_of_several_generations(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(8000);
+    fixture_close(f);
+    f->options.warm_map_bytes = 4u << 20;
+    fixture_open(f, false);
+    for (size_t n = 0; !atomic_load(&f->tiers->no_space); n += 400) {
+        assert_true(n < model->n);
+        generation_of(f, model, n, n + 200, LARGE);
+        generation_of(f, model, n + 200, n + 400, LARGE);
+        f->clock_ms += f->options.flush_interval_ms;
+        assert_true(mover_flush_due(f->tiers->mover));
+        (void)mover_flush_run(f->tiers->mover, false);
+    }
+    assert_int_equal(f->pauses, 1);
+    assert_false(mover_flush_due(f->tiers->mover));
+    assert_true(f->durable_index > 0 && f->durable_index < model->index);
+    model_free(model);
+}
+
+/* Pairs of neighbours far from all other pairs. */
+static void keys_in_groups_do_not_mislead_the_sample(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(12000);
+    struct mover_batch batch;
+    generation_of(f, model, 0, model->n, LARGE);
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    for (size_t n = 2048; n < 2051; n++) {
+        for (size_t i = 0; i < n; i++) {
+            model_put_group(f->tiers, model, i / 2 * 8 + i % 2, LARGE);
+        }
+        assert_int_equal(engine_freeze(f->tiers, true), 0);
+        mover_gather(f->tiers->mover, 1, &batch);
+        uint64_t new_pages = batch.charges / warm_page_bytes(f->tiers->warm);
+        assert_in_range(batch.pages - new_pages, n / 4, n);
+        assert_int_equal(tiers_flush(f->tiers), 0);
+    }
+    model_free(model);
+}
+
 /* By so many pages of the index LMDB's memory grows. */
 static void the_pages_that_change_are_estimated_well(void **state)
 {
@@ -190,6 +234,8 @@ int main(void)
         TEST(what_waits_goes_when_it_is_worth_a_transaction),
         TEST(nothing_waits_while_an_applier_does),
         TEST(generations_of_scattered_keys_go_at_once_and_alone),
+        TEST(a_full_index_pauses_the_flush_of_several_generations),
+        TEST(keys_in_groups_do_not_mislead_the_sample),
         TEST(the_pages_that_change_are_estimated_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
