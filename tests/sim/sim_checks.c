@@ -235,8 +235,8 @@ static void model_apply(struct sim_checks *checks, uint64_t index,
 }
 
 static void committed_check(struct sim_checks *checks, const struct sim_node *node,
-                            raft_index index, raft_term term, enum raft_entry_type type,
-                            const struct raft_buffer *payload)
+                            raft_term current_term, raft_index index, raft_term term,
+                            enum raft_entry_type type, const struct raft_buffer *payload)
 {
     struct entry *entry = entry_at(checks, index);
     uint64_t digest = digest_of(term, type, payload->base, payload->len);
@@ -252,6 +252,7 @@ static void committed_check(struct sim_checks *checks, const struct sim_node *no
                  (unsigned long long)index, (unsigned long long)checks->committed + 1);
     majority_check(node, index, term);
     entry->committed = true;
+    entry->committed_by = current_term;
     entry->term = term;
     entry->digest = digest;
     checks->committed = index;
@@ -313,18 +314,30 @@ static int apply(void *context, raft_index index, raft_term term, enum raft_entr
         return behind->apply(context, index, term, type, payload);
     sim_event("apply", node->place, index, term);
     /* Before: the replica may acknowledge what it applies. */
-    committed_check(checks, node, index, term, type, payload);
+    committed_check(checks, node, ((struct replica *)context)->driver.raft.current_term, index,
+                    term, type, payload);
     rv = behind->apply(context, index, term, type, payload);
     if (rv == 0)
         state_check(checks, node, index);
     return rv;
 }
 
+/* The last entry that was committed before that term. A candidate that was paused may take its
+ * votes for an election of long ago when a later leader has committed more. */
+static raft_index committed_before(const struct sim_checks *checks, raft_term term)
+{
+    raft_index index = checks->committed;
+
+    while (index > 0 && checks->entries[index].committed_by >= term)
+        index--;
+    return index;
+}
+
 static void leader_check(struct sim_checks *checks, const struct sim_node *node,
                          const struct driver *driver)
 {
     raft_term term = driver->raft.current_term;
-    raft_index committed = checks->committed;
+    raft_index committed = committed_before(checks, term);
     unsigned leader = node->lives * SIM_ENDPOINTS_MAX + (unsigned)node->place;
 
     checks->leaders =

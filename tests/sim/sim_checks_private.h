@@ -17,6 +17,8 @@ struct entry {
     bool committed;
     bool state_known;
     raft_term term;
+    raft_term
+        committed_by; /* The term of who applied it first: it was committed in this or before */
     uint64_t digest;
     uint64_t state_hash, revision; /* After it */
 };
