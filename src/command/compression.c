@@ -4,7 +4,6 @@
 #include "command/codec.h"
 #include "command/little_endian.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <zstd.h>
 
@@ -132,11 +131,21 @@ size_t command_entry_compress(struct command_compressor *compressor, const void 
     return size;
 }
 
+static bool is_compressed(const void *entry, size_t bytes)
+{
+    return bytes >= HEAD_BYTES && load_u32(entry) == COMPRESSED_MAGIC;
+}
+
+size_t command_entry_bytes(const void *entry, size_t bytes)
+{
+    return is_compressed(entry, bytes) ? load_u32((const unsigned char *)entry + 4) : bytes;
+}
+
 int command_entry_decompress(struct command_decompressor *decompressor, const void *entry,
                              size_t bytes, const void **ret_entry, size_t *ret_bytes)
 {
     const unsigned char *head = entry;
-    if (bytes < HEAD_BYTES || load_u32(head) != COMPRESSED_MAGIC) {
+    if (!is_compressed(entry, bytes)) {
         *ret_entry = entry;
         *ret_bytes = bytes;
         return 0;

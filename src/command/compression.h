@@ -33,6 +33,9 @@ void command_decompressor_free(struct command_decompressor *decompressor);
 size_t command_entry_compress(struct command_compressor *compressor, const void *entry,
                               size_t bytes, const void **ret_compressed);
 
+/* Bytes of the entry inside, as it says of itself; of one that is not compressed, its own. Pure. */
+size_t command_entry_bytes(const void *entry, size_t bytes);
+
 /* The entry inside, or the entry itself if it is not compressed, which is not looked into. 0;
  * TIERS_CORRUPT: these are not exactly the bytes of a compressed entry; TIERS_NO_MEMORY. */
 int command_entry_decompress(struct command_decompressor *decompressor, const void *entry,

@@ -9,8 +9,8 @@
 #include <string.h>
 
 /* Work a call: heartbeats must not wait for a long backlog. */
-#define ENTRIES_PER_CALL 16
-#define BYTES_PER_CALL   (4u << 20) /* As they are in the log */
+#define ENTRIES_PER_CALL 64
+#define BYTES_PER_CALL   (4u << 20)
 
 /* Tells the core that the configuration of entry `index` is committed. */
 static void report_configuration(struct driver *driver, raft_index index,
@@ -50,6 +50,13 @@ fail:
                 raft_strerror(rv));
 }
 
+static size_t apply_bytes(const struct driver *driver, const struct log_slot *slot)
+{
+    if (slot->type != RAFT_COMMAND || driver->callbacks->apply_bytes == NULL)
+        return slot->payload.len;
+    return driver->callbacks->apply_bytes(driver->context, &slot->payload);
+}
+
 /* False: not now. Otherwise the size of what was applied is added. */
 static bool commit_one(struct driver *driver, size_t *bytes)
 {
@@ -60,7 +67,7 @@ static bool commit_one(struct driver *driver, size_t *bytes)
         return false;
     slot = *log_cache_at(&driver->log, index); /* A nested step may move the slots */
     driver->committed_seen = index;
-    *bytes += slot.payload.len;
+    *bytes += apply_bytes(driver, &slot);
     slot.batch->references++;
     if (slot.type == RAFT_CHANGE)
         report_configuration(driver, index, &slot.payload);

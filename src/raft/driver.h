@@ -37,6 +37,8 @@ struct driver_callbacks {
     /* An entry is committed. Non-zero: the node cannot go on. */
     int (*apply)(void *context, raft_index index, raft_term term, enum raft_entry_type type,
                  const struct raft_buffer *payload);
+    /* How much work that is, in bytes. NULL: the payload's. */
+    size_t (*apply_bytes)(void *context, const struct raft_buffer *payload);
     /* May entries be applied now? If not, driver_resume follows. */
     bool (*apply_ready)(void *context);
     /* Role or term changed. */

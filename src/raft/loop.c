@@ -122,6 +122,13 @@ static int apply(void *context, raft_index index, raft_term term, enum raft_entr
     return 0;
 }
 
+/* Compressed entries hold more than they weigh in the log. */
+static size_t apply_bytes(void *context, const struct raft_buffer *payload)
+{
+    (void)context;
+    return command_entry_bytes(payload->base, payload->len);
+}
+
 static bool apply_ready(void *context)
 {
     return tiers_apply_ready(((struct replica *)context)->tiers);
@@ -211,6 +218,7 @@ const struct driver_callbacks replica_loop_driver_callbacks = {
     .now_ms = now_ms,
     .set_timer = set_timer,
     .apply = apply,
+    .apply_bytes = apply_bytes,
     .apply_ready = apply_ready,
     .may_stand = may_stand,
     .log_full = log_full,

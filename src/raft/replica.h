@@ -159,7 +159,8 @@ struct replica_view {
     bool registered; /* A voter whose row in the member table is as this node would have it */
     uint64_t cluster_id;
     uint64_t entries_appended, batches_appended, read_rounds, elections; /* Counters */
-    uint64_t proposed_bytes, proposed_log_bytes; /* Likewise: of commands, of their entries */
+    uint64_t proposed_bytes,
+        proposed_log_bytes; /* Likewise: of entries before compression, after */
     size_t n_members;
     struct replica_member members[REPLICA_MEMBERS_MAX];
 };

@@ -123,6 +123,8 @@ static void an_entry_comes_back_as_it_was_and_is_several_times_smaller(void **st
         struct blob entry = entry_new(f, n, false);
         struct blob compressed = compressed_new(f, entry);
         assert_true(compressed.size < entry.size / 3);
+        assert_int_equal(command_entry_bytes(compressed.bytes, compressed.size), entry.size);
+        assert_int_equal(command_entry_bytes(entry.bytes, entry.size), entry.size);
         assert_int_equal(compressed.size % 8, 0);
         assert_int_equal(decompress(f, compressed, &back, &back_size), 0);
         assert_int_equal(back_size, entry.size);
