@@ -336,6 +336,12 @@ int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n)
     return 0;
 }
 
+void cold_rest(struct cold *cold)
+{
+    if (!cold->stopped && cold->failure == 0)
+        cold_write_rest(cold);
+}
+
 void cold_abandon(struct cold *cold)
 {
     (void)cold_write_drain(cold);

@@ -78,6 +78,9 @@ bool cold_dictionary_due(const struct cold *cold);
  */
 int cold_dictionary_train(struct cold *cold, unsigned *ret_saved_percent);
 
+/* There is nothing to append for a while: gives back memory that work in a hurry has used. */
+void cold_rest(struct cold *cold);
+
 /* Gives up what was appended since the last cold_sync: seals the active segment at its last synced
  * size, and deletes the segments of which nothing was ever synced. What was synced stays readable,
  * and appending may go on (unless an fsync had failed). */

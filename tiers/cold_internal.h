@@ -11,7 +11,10 @@
 #include "uring.h"
 
 #define COLD_BUFFER_BYTES (1u << 20) /* Of one write */
-#define COLD_BUFFERS      4          /* All but the filling one may be on their way */
+/* All but the filling one may be on their way: the disk has work while records are looked up. */
+#define COLD_BUFFERS 12
+/* Of these, the first, which keep their memory: enough for work that is not in a hurry. */
+#define COLD_BUFFERS_KEPT 4
 
 /* Scans beyond these (compaction's and the scrubber's) do not read ahead. */
 #define COLD_SCANS_AHEAD_MAX 2
@@ -60,6 +63,7 @@ struct cold {
     unsigned char *memory;                     /* Of all buffers */
     struct cold_buffer buffers[COLD_BUFFERS];
     unsigned filling;       /* Index of the buffer that takes the next bytes */
+    bool in_hurry;          /* Others than those kept were used since cold_write_rest */
     unsigned char *scratch; /* One encoded record that the filling buffer has no room for */
     size_t scratch_size;
     uint64_t appended_bytes; /* Of records, ever */
@@ -90,6 +94,8 @@ int cold_write_put(struct cold *cold, const unsigned char *bytes, size_t n_bytes
 int cold_write_flush(struct cold *cold);
 /* Waits until nothing is on its way. */
 int cold_write_drain(struct cold *cold);
+/* Gives back the memory of the buffers beyond those kept, if nothing is buffered. */
+void cold_write_rest(struct cold *cold);
 
 /* ---- All of them ---- */
 

@@ -24,7 +24,7 @@
 #define DICTIONARY_MIN   32 /* The same, with a dictionary */
 #define MISSES_MAX       16 /* After so many tries in vain in a row ... */
 #define SKIPPED_MIN      8  /* ... so many values are not tried, and after each further one twice */
-#define SKIPPED_MAX      64 /* as many, up to this many: a try costs more than all the rest */
+#define SKIPPED_MAX      256 /* as many, up to this many: a try costs more than all the rest */
 #define DECODED_KEPT_MAX (256u << 10) /* A larger buffer is given back before the next record */
 
 struct cold_codec {

@@ -2,7 +2,8 @@
  *
  * The happy path: records gather in the filling buffer; when it is full it is handed to the kernel
  * and the next one fills, so that several large writes are under way while records are encoded.
- * The buffers lie in one piece of memory that is pinned for the kernel.
+ * The buffers lie in one piece of memory. The first of them are pinned for the kernel and taken
+ * first; the others are for work in a hurry, and their memory is given back after it.
  *
  * Failures: a short or interrupted write goes on at the last whole block. One that fails, or never
  * progresses, is kept in cold->failure and voids what came since the last sync (cold.c). If the
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* The buffers, a read or an fsync, and what the scans read ahead. */
 #define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX)
@@ -41,7 +43,7 @@ int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size)
     int status = uring_open(RING_DEPTH, -1, &cold->ring, error_text, error_text_size);
     if (status == 0)
         (void)uring_memory_register(cold->ring, cold->memory,
-                                    (size_t)COLD_BUFFERS * COLD_BUFFER_BYTES);
+                                    (size_t)COLD_BUFFERS_KEPT * COLD_BUFFER_BYTES);
     return status;
 }
 
@@ -144,25 +146,47 @@ static void buffer_written(struct uring_op *op)
         buffer_submit(buffer);
 }
 
-/* Waits until `buffer` is not being written any more. */
-static int buffer_wait(struct cold *cold, const struct cold_buffer *buffer)
+/* Waits until something on its way has ended. False: the ring has failed. */
+static bool ring_wait(struct cold *cold)
 {
-    while (buffer->op.under_way) {
-        int result = uring_wait(cold->ring);
-        if (result < 0) {
-            cold->stopped = true;
-            cold->failure = cold_fail(cold, TIERS_IO, "io_uring failed: %s", strerror(-result));
-            break;
+    int result = uring_wait(cold->ring);
+    if (result < 0) {
+        cold->stopped = true;
+        cold->failure = cold_fail(cold, TIERS_IO, "io_uring failed: %s", strerror(-result));
+    }
+    return result >= 0;
+}
+
+int cold_write_drain(struct cold *cold)
+{
+    for (size_t i = 0; i < COLD_BUFFERS; i++) {
+        while (cold->buffers[i].op.under_way && ring_wait(cold)) {
         }
     }
     return cold->failure;
 }
 
-int cold_write_drain(struct cold *cold)
+/* The first buffer that is not being written, COLD_BUFFERS if all are. */
+static unsigned buffer_free(const struct cold *cold)
 {
-    for (size_t i = 0; i < COLD_BUFFERS; i++)
-        (void)buffer_wait(cold, &cold->buffers[i]);
-    return cold->failure;
+    unsigned i = 0;
+    while (i < COLD_BUFFERS && cold->buffers[i].op.under_way)
+        i++;
+    return i;
+}
+
+void cold_write_rest(struct cold *cold)
+{
+    struct cold_buffer *filling = &cold->buffers[cold->filling];
+    if (!cold->in_hurry || filling->length > 0 || cold_write_drain(cold) != 0)
+        return;
+    if (cold->filling != 0) {
+        buffer_reset(&cold->buffers[0], filling->offset);
+        cold->filling = 0;
+    }
+    (void)madvise(cold->buffers[COLD_BUFFERS_KEPT].bytes,
+                  (size_t)(COLD_BUFFERS - COLD_BUFFERS_KEPT) * COLD_BUFFER_BYTES, MADV_DONTNEED);
+    cold->in_hurry = false;
 }
 
 /* Only a help for the file system's layout: if it fails, writing goes on without it. */
@@ -193,12 +217,16 @@ int cold_write_flush(struct cold *cold)
     preallocate(cold, buffer->offset + buffer->length);
     buffer_submit(buffer);
 
-    unsigned filling = (cold->filling + 1) % COLD_BUFFERS;
-    int status = buffer_wait(cold, &cold->buffers[filling]);
-    if (status != 0)
-        return status;
+    uring_reap(cold->ring);
+    unsigned filling = buffer_free(cold);
+    while (filling == COLD_BUFFERS && ring_wait(cold))
+        filling = buffer_free(cold);
+    if (cold->failure != 0)
+        return cold->failure;
     buffer_reset(&cold->buffers[filling], buffer->offset + buffer->length);
     cold->filling = filling;
+    if (filling >= COLD_BUFFERS_KEPT)
+        cold->in_hurry = true;
     return 0;
 }
 

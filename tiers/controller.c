@@ -8,7 +8,7 @@
 
 #include <assert.h>
 
-#define CHUNK_BYTES_MAX (8u << 20)
+#define CHUNK_BYTES_MAX (16u << 20)
 #define CHUNK_BYTES_MIN (32u << 10)
 
 /* As many as rate.c keeps tokens for. */

@@ -332,6 +332,9 @@ static void *mover_run(void *argument)
             return NULL;
         }
         more = mover_step(mover);
+        if (!more) {
+            cold_rest(mover->tiers->cold);
+        }
     }
 }
 

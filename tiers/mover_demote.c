@@ -23,8 +23,8 @@
 #include <string.h>
 
 /* Chunks in a row before other work gets its turn, and before a flush that is due does. */
-#define CHUNKS_MAX       8
-#define CHUNKS_FLUSH_MAX 4
+#define CHUNKS_MAX       24
+#define CHUNKS_FLUSH_MAX 3
 
 uint64_t mover_warm_budget(struct mover *mover)
 {
