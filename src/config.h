@@ -53,7 +53,7 @@
       "disk for writes that a node which is given the state has yet to get")                       \
     X(bytes, log_retained_bytes, "1GiB", 0, 1099511627776,                                         \
       "disk for writes that a member which was away has yet to get; beyond: the whole state")      \
-    X(bytes, log_cache_bytes, "32MiB", 1048576, 1099511627776,                                     \
+    X(bytes, log_cache_bytes, "16MiB", 1048576, 1099511627776,                                     \
       "memory for the log that followers may still need")                                          \
     X(bytes, disk_free_bytes_min, "128MiB", 0, 1099511627776,                                      \
       "writes are refused when a disk has less free space")                                        \

@@ -2,7 +2,10 @@
  * hold, a sync covers what was written, and nothing is left under way at a close. */
 #include "unit/tiers/cold_fixture.h"
 
+#include "cold_internal.h"
 #include "disk_delay.h"
+
+#include <sys/mman.h>
 
 #define N_SAMPLES 200
 #define N_READS   400
@@ -174,22 +177,30 @@ static void a_reader_closes_with_reads_at_the_disk(void **state)
     samples_free(samples, N_SAMPLES);
 }
 
+/* Of 300 kB each, while the disk completes nothing. */
+static struct sample *samples_append_held(struct slow *slow, size_t n)
+{
+    struct fixture *f = slow->f;
+    struct sample *samples = calloc(n, sizeof *samples);
+    assert_non_null(samples);
+    disk_delay_hold(slow->delay, DISK_DELAY_ALL);
+    for (size_t i = 0; i < n; i++) {
+        sample_make(&samples[i], &f->random, 20, 300000);
+        random_fill(&f->random, samples[i].value, samples[i].value_len);
+        append(f, &samples[i]);
+    }
+    return samples;
+}
+
 /* Three buffers' worth, none of which waits for another. */
 static void a_sync_waits_for_all_that_was_written_before_it(void **state)
 {
     struct slow *slow = *state;
     struct fixture *f = slow->f;
     enum { N = 11 };
-    struct sample *samples = calloc(N, sizeof *samples);
-    assert_non_null(samples);
     f->options.segment_bytes = 8u << 20;
     fixture_reopen(f);
-    disk_delay_hold(slow->delay, DISK_DELAY_ALL);
-    for (size_t i = 0; i < N; i++) {
-        sample_make(&samples[i], &f->random, 20, 300000);
-        random_fill(&f->random, samples[i].value, samples[i].value_len);
-        append(f, &samples[i]);
-    }
+    struct sample *samples = samples_append_held(slow, N);
     assert_int_equal(slow->delay->n_kinds[URING_WRITE], 3);
     disk_delay_release_all(slow->delay);
     sync_all(f);
@@ -199,6 +210,44 @@ static void a_sync_waits_for_all_that_was_written_before_it(void **state)
     fixture_reopen(f);
     assert_readable(f, samples, N);
     samples_free(samples, N);
+}
+
+/* Of the buffers' memory, pages that are in use. */
+static size_t buffer_pages(const struct fixture *f)
+{
+    unsigned char resident[COLD_BUFFERS * COLD_BUFFER_BYTES / COLD_BLOCK_BYTES];
+    size_t n = 0;
+    assert_int_equal(sysconf(_SC_PAGESIZE), COLD_BLOCK_BYTES);
+    assert_int_equal(mincore(f->cold->memory, COLD_BUFFERS * COLD_BUFFER_BYTES, resident), 0);
+    for (size_t i = 0; i < sizeof resident; i++)
+        n += resident[i] & 1;
+    return n;
+}
+
+static void what_a_hurry_takes_in_memory_is_given_back(void **state)
+{
+    struct slow *slow = *state;
+    struct fixture *f = slow->f;
+    enum { N = 36, BUFFERS = 10, TURNS = 3 };
+    size_t kept = COLD_BUFFERS_KEPT * COLD_BUFFER_BYTES / COLD_BLOCK_BYTES;
+    struct sample *samples[TURNS];
+    f->options.segment_bytes = 64u << 20;
+    fixture_reopen(f);
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        samples[turn] = samples_append_held(slow, N);
+        assert_int_equal(slow->delay->n_kinds[URING_WRITE], BUFFERS);
+        assert_in_range(buffer_pages(f), BUFFERS * COLD_BUFFER_BYTES / COLD_BLOCK_BYTES, SIZE_MAX);
+        disk_delay_release_all(slow->delay);
+        cold_rest(f->cold); /* There is something left to write: no effect */
+        assert_in_range(buffer_pages(f), kept + 1, SIZE_MAX);
+        sync_all(f);
+        cold_rest(f->cold);
+        assert_in_range(buffer_pages(f), 0, kept);
+    }
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        assert_readable(f, samples[turn], N);
+        samples_free(samples[turn], N);
+    }
 }
 
 /* The failure of one write comes before or after the success of its neighbours. */
@@ -250,6 +299,7 @@ int main(void)
         TEST(reads_wait_within_their_bound_while_the_disk_holds_all_back),
         TEST(a_reader_closes_with_reads_at_the_disk),
         TEST(a_sync_waits_for_all_that_was_written_before_it),
+        TEST(what_a_hurry_takes_in_memory_is_given_back),
         TEST(a_write_that_fails_late_voids_its_batch_and_no_other),
     };
     return cmocka_run_group_tests_name("cold_delay", tests, NULL, NULL);
