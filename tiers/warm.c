@@ -8,6 +8,7 @@
  * read as damaged ones. One thread opens and closes; the figures are for any. */
 #include "file.h"
 #include "little_endian.h"
+#include "warm_layout.h"
 #include "warm_private.h"
 
 #include <assert.h>
@@ -286,36 +287,45 @@ static int file_check(struct warm *warm, const char *directory, uint64_t bytes_m
                       error_text, error_text_size);
 }
 
-static int databases_open(struct warm *warm, MDB_txn *txn)
+/* The trees are made together, by the first transaction of all. To make one that is missing later
+ * would be to serve without what was in it. */
+static int databases_open(struct warm *warm, MDB_txn *txn, bool *ret_made)
 {
-    int rc;
-    if ((rc = mdb_dbi_open(txn, NULL, 0, &warm->main)) != 0 ||
-        (rc = mdb_dbi_open(txn, WARM_USER_TREE, MDB_CREATE, &warm->spaces[TIERS_SPACE_USER])) !=
-            0 ||
-        (rc = mdb_dbi_open(txn, WARM_SYSTEM_TREE, MDB_CREATE, &warm->spaces[TIERS_SPACE_SYSTEM])) !=
-            0 ||
-        (rc = mdb_dbi_open(txn, "segments", MDB_CREATE, &warm->segments)) != 0 ||
-        (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &warm->meta)) != 0) {
+    const struct {
+        const char *name;
+        MDB_dbi *dbi;
+    } trees[] = {{WARM_USER_TREE, &warm->spaces[TIERS_SPACE_USER]},
+                 {WARM_SYSTEM_TREE, &warm->spaces[TIERS_SPACE_SYSTEM]},
+                 {WARM_SEGMENTS_TREE, &warm->segments},
+                 {WARM_META_TREE, &warm->meta}};
+    MDB_stat stat;
+    int rc = mdb_dbi_open(txn, NULL, 0, &warm->main);
+    if (rc == 0) {
+        rc = mdb_stat(txn, warm->main, &stat);
+    }
+    if (rc != 0) {
         return warm_error(rc);
     }
-    return 0;
+    *ret_made = stat.ms_entries == 0;
+    for (size_t i = 0; i < sizeof trees / sizeof *trees && rc == 0; i++) {
+        rc = mdb_dbi_open(txn, trees[i].name, *ret_made ? MDB_CREATE : 0, trees[i].dbi);
+    }
+    return rc == MDB_NOTFOUND ? TIERS_CORRUPT : warm_error(rc);
 }
 
 /* A new environment gets the format row, and so does one of the older format, whose rows and items
  * are still read; one of an unknown format is refused. */
-static int format_check(struct warm *warm, MDB_txn *txn)
+static int format_check(struct warm *warm, MDB_txn *txn, bool made)
 {
     unsigned char row[FORMAT_ROW_BYTES] = FORMAT_MAGIC;
     little_endian_put(row + 8, FORMAT_VERSION, 8);
     MDB_val key = warm_val(WARM_META_FORMAT, strlen(WARM_META_FORMAT));
     MDB_val found;
     int rc = mdb_get(txn, warm->meta, &key, &found);
-    if (rc == MDB_NOTFOUND) {
-        MDB_stat stat;
-        rc = mdb_stat(txn, warm->meta, &stat);
-        if (rc == 0 && stat.ms_entries > 0) {
-            return TIERS_CORRUPT;
-        }
+    if (rc == MDB_NOTFOUND && made) {
+        rc = 0;
+    } else if (rc == MDB_NOTFOUND) {
+        return TIERS_CORRUPT;
     } else if (rc == 0) {
         if (found.mv_size != sizeof row || memcmp(found.mv_data, row, 8) != 0) {
             return TIERS_CORRUPT;
@@ -332,8 +342,22 @@ static int format_check(struct warm *warm, MDB_txn *txn)
     return warm_error(rc != 0 ? rc : mdb_put(txn, warm->meta, &key, &value, 0));
 }
 
+/* A row that is missing was never put; then what is put with it is missing, too. */
+static int row_missing(MDB_txn *txn, const MDB_dbi *trees, size_t n)
+{
+    size_t entries = 0;
+    int rc = 0;
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        MDB_stat stat = {0};
+        rc = mdb_stat(txn, trees[i], &stat);
+        entries += stat.ms_entries;
+    }
+    return rc == 0 && entries > 0 ? TIERS_CORRUPT : warm_error(rc);
+}
+
 static int meta_load(struct warm *warm, MDB_txn *txn)
 {
+    int error = 0;
     MDB_val key = warm_val(WARM_META_POSITION, strlen(WARM_META_POSITION));
     MDB_val found;
     int rc = mdb_get(txn, warm->meta, &key, &found);
@@ -343,6 +367,8 @@ static int meta_load(struct warm *warm, MDB_txn *txn)
         }
     } else if (rc != MDB_NOTFOUND) {
         return warm_error(rc);
+    } else if ((error = row_missing(txn, warm->spaces, WARM_SPACES)) != 0) {
+        return error;
     }
     warm->next_segment = 1;
     key = warm_val(WARM_META_NEXT_SEGMENT, strlen(WARM_META_NEXT_SEGMENT));
@@ -353,8 +379,10 @@ static int meta_load(struct warm *warm, MDB_txn *txn)
         }
     } else if (rc != MDB_NOTFOUND) {
         return warm_error(rc);
+    } else {
+        error = row_missing(txn, &warm->segments, 1);
     }
-    return 0;
+    return error;
 }
 
 /* LMDB syncs the files that it makes, but not the names. Done at each opening: the one that made
@@ -411,9 +439,10 @@ static int contents_load(struct warm *warm, const char *directory, char *error_t
                          size_t error_text_size)
 {
     MDB_txn *txn = NULL;
+    bool made = false;
     int error = warm_error(mdb_txn_begin(warm->env, NULL, 0, &txn));
-    if (error == 0 && (error = databases_open(warm, txn)) == 0 &&
-        (error = format_check(warm, txn)) == 0 && (error = meta_load(warm, txn)) == 0 &&
+    if (error == 0 && (error = databases_open(warm, txn, &made)) == 0 &&
+        (error = format_check(warm, txn, made)) == 0 && (error = meta_load(warm, txn)) == 0 &&
         (error = cold_usage_load(warm, txn)) == 0 &&
         (error = warm_usage_measure(warm, txn, &warm->usage)) == 0) {
         error = warm_error(mdb_txn_commit(txn));

@@ -19,6 +19,7 @@ struct walk {
     struct warm_pages pages;
     unsigned char *used;   /* One bit for each page */
     unsigned char *levels; /* A page for each, and one for what lies elsewhere */
+    bool whole;            /* Else without the users' items and what is free */
     struct warm_check found;
 };
 
@@ -98,6 +99,28 @@ static int free_list_check(struct walk *walk, uint64_t number, const MDB_val *da
     return 0;
 }
 
+static bool is_named(const MDB_val *key, const char *name)
+{
+    return key->mv_size == strlen(name) && memcmp(key->mv_data, name, key->mv_size) == 0;
+}
+
+static int named_tree_walk(struct walk *walk, uint64_t number, const MDB_val *name,
+                           const MDB_val *data)
+{
+    struct tree tree = tree_get(data->mv_data);
+    if (is_named(name, WARM_USER_TREE)) {
+        return walk->whole ? tree_walk(walk, &tree, CONTENT_ITEMS)
+                           : warm_pages_tree_check(&walk->pages, &tree, false);
+    }
+    if (is_named(name, WARM_SYSTEM_TREE)) {
+        return tree_walk(walk, &tree, CONTENT_ITEMS);
+    }
+    if (is_named(name, WARM_SEGMENTS_TREE) || is_named(name, WARM_META_TREE)) {
+        return tree_walk(walk, &tree, CONTENT_ROWS);
+    }
+    return warm_pages_damaged(&walk->pages, number, "names a tree that there is not");
+}
+
 static int content_check(struct walk *walk, const struct tour *tour, uint64_t number,
                          const struct warm_node *node, const MDB_val *data)
 {
@@ -115,10 +138,7 @@ static int content_check(struct walk *walk, const struct tour *tour, uint64_t nu
         if (node->flags != NODE_TREE || data->mv_size != TREE_BYTES) {
             return warm_pages_damaged(&walk->pages, number, "has something else than a tree");
         }
-        struct tree tree = tree_get(data->mv_data);
-        bool items = (node->key.mv_size == 4 && memcmp(node->key.mv_data, "user", 4) == 0) ||
-                     (node->key.mv_size == 6 && memcmp(node->key.mv_data, "system", 6) == 0);
-        return tree_walk(walk, &tree, items ? CONTENT_ITEMS : CONTENT_ROWS);
+        return named_tree_walk(walk, number, &node->key, data);
     case CONTENT_ROWS:
         break;
     }
@@ -292,7 +312,7 @@ static int trees_walk(struct walk *walk)
     walk->used = calloc(walk->pages.meta.last_page / 8 + 1, 1);
     walk->levels = malloc((size_t)(WARM_PAGES_DEPTH_MAX + 1) * walk->pages.meta.page_bytes);
     int error = walk->used == NULL || walk->levels == NULL ? TIERS_NO_MEMORY : 0;
-    if (error == 0) {
+    if (error == 0 && walk->whole) {
         error = tree_walk(walk, &walk->pages.meta.free, CONTENT_FREE);
     }
     if (error == 0) {
@@ -300,7 +320,7 @@ static int trees_walk(struct walk *walk)
     }
     free(walk->used);
     free(walk->levels);
-    walk->found.complete = error == 0;
+    walk->found.complete = error == 0 && walk->whole;
     return error;
 }
 
@@ -315,10 +335,10 @@ static int file_walk(struct walk *walk, uint64_t bytes_max)
     if (error) {
         return error;
     }
-    if (walk->pages.meta.last_page >= bytes_max / walk->pages.meta.page_bytes) {
-        return 0;
+    walk->whole = walk->pages.meta.last_page < bytes_max / walk->pages.meta.page_bytes;
+    if (walk->whole) {
+        (void)posix_fadvise(walk->pages.fd, 0, 0, POSIX_FADV_WILLNEED);
     }
-    (void)posix_fadvise(walk->pages.fd, 0, 0, POSIX_FADV_WILLNEED);
     return trees_walk(walk);
 }
 

@@ -21,12 +21,13 @@
 #include <stdint.h>
 
 struct warm_check {
-    bool complete;    /* False: the file was too large, only the meta pages were looked at */
+    bool complete;    /* False: the file was too large, the users' items were not looked at */
     uint64_t digests; /* The sum over all items: the state hash */
 };
 
-/* Walks the file if its used part has at most `bytes_max`, else looks at the meta pages only. 0,
- * TIERS_CORRUPT, TIERS_IO or TIERS_NO_MEMORY. What cannot be opened, is no LMDB file at all, or of
+/* Walks the file if its used part has at most `bytes_max`, else only what opening it reads: the
+ * meta pages, the tree of trees, and all of these but the users' items. 0, TIERS_CORRUPT, TIERS_IO
+ * or TIERS_NO_MEMORY. What cannot be opened, is no LMDB file at all, or of
  * another version, is left to LMDB to refuse: 0, not complete. */
 int warm_check(const char *path, uint64_t bytes_max, struct warm_check *ret_check, char *error_text,
                size_t error_text_size);

@@ -1,5 +1,5 @@
-/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words: for warm_check.c and
- * warm_resident.c. */
+/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words: for those who
+ * read it without LMDB. And which trees are in it. */
 #ifndef TIERS_WARM_LAYOUT_H
 #define TIERS_WARM_LAYOUT_H
 
@@ -14,6 +14,12 @@
 #define PAGE_MIN     512u
 #define PAGE_MAX     65536u
 #define NO_PAGE      UINT64_MAX
+
+/* The trees that the main tree names. */
+#define WARM_USER_TREE     "user"
+#define WARM_SYSTEM_TREE   "system"
+#define WARM_SEGMENTS_TREE "segments"
+#define WARM_META_TREE     "meta"
 
 /* A page: u64 number, u16 pad, u16 flags, u16 lower, u16 upper (or u32 pages); then u16 offsets of
  * nodes up to `lower`, and the nodes from `upper` to the end of the page. */

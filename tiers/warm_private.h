@@ -11,11 +11,9 @@
 #include <lmdb.h>
 #include <pthread.h>
 
-#define WARM_SPACES      2
-#define WARM_FILE_MODE   0600
-#define WARM_PATH_BYTES  4096
-#define WARM_USER_TREE   "user"
-#define WARM_SYSTEM_TREE "system"
+#define WARM_SPACES     2
+#define WARM_FILE_MODE  0600
+#define WARM_PATH_BYTES 4096
 
 struct warm {
     MDB_env *env;

@@ -3,6 +3,7 @@
  * A warm_read keeps its LMDB transaction and renews it, which costs no system call. With MDB_NOTLS
  * a transaction belongs to its warm_read, not to a thread; one thread uses it at a time. Whatever
  * an item points to is gone when the snapshot ends. */
+#include "warm_layout.h"
 #include "warm_private.h"
 
 #include "warm_item.h"

@@ -430,8 +430,8 @@ static int metas_read(struct warm_scrub *scrub)
 /* The main tree names the others. It is one page: they are few. */
 static int trees_find(struct warm_scrub *scrub, struct tree trees[N_TREES])
 {
-    static const char *const names[N_TREES] = {[META] = "meta",
-                                               [SEGMENTS] = "segments",
+    static const char *const names[N_TREES] = {[META] = WARM_META_TREE,
+                                               [SEGMENTS] = WARM_SEGMENTS_TREE,
                                                [SYSTEM] = WARM_SYSTEM_TREE,
                                                [USER] = WARM_USER_TREE};
     struct level *root = &scrub->levels[0];

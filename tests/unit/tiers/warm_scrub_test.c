@@ -12,6 +12,7 @@
 #include "mover_private.h"
 #include "numbered.h"
 #include "warm_layout.h"
+#include "warm_row.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -259,6 +260,17 @@ static int outcome(struct scrubbed *s)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
 }
 
+/* Who only looks changes nothing, however it looks. */
+static void assert_file_is(const char *path, const unsigned char *bytes, size_t n)
+{
+    unsigned char *now = NULL;
+    size_t now_n = 0;
+    file_read_all(path, &now, &now_n);
+    assert_int_equal(now_n, n);
+    assert_memory_equal(now, bytes, n);
+    free(now);
+}
+
 /* A bit of any page but the meta pages, which the opening looks at. The small trees are read by
  * LMDB at opening: it may then be that LMDB refuses the file, or crashes. */
 static void whatever_a_read_would_meet_is_found_before(void **state)
@@ -279,6 +291,7 @@ static void whatever_a_read_would_meet_is_found_before(void **state)
         bytes_put(s->path, at, &byte, 1);
         int status = outcome(s);
         bytes_put(s->path, at, &good[at], 1);
+        assert_file_is(s->path, good, n);
         if (status == WRONG || status == UNSEEN || (status < UNHURT)) {
             fail_msg("page %zu, byte %zu, bit %u: %d", at / PAGE_BYTES, at % PAGE_BYTES, bit,
                      status);
@@ -293,6 +306,54 @@ static void whatever_a_read_would_meet_is_found_before(void **state)
     print_message("%u unhurt, %u refused, %u stopped, %u reported, %u crashed\n", outcomes[UNHURT],
                   outcomes[REFUSED], outcomes[STOPPED], outcomes[REPORTED], crashes);
     assert_true(outcomes[STOPPED] + outcomes[REPORTED] > 0);
+    assert_int_equal(outcome(s), UNHURT);
+}
+
+/* Renames a tree, or a row of the store's own, wherever pages have it. */
+static unsigned name_change(unsigned char *bytes, size_t n, const char *name)
+{
+    size_t name_len = strlen(name);
+    unsigned n_changed = 0;
+    for (size_t at = 2 * PAGE_BYTES; at < n; at += PAGE_BYTES) {
+        unsigned char *page = bytes + at;
+        size_t nodes = (get(page, PAGE_LOWER_AT, 2) - PAGE_HEADER_BYTES) / 2;
+        if (get(page, 0, 8) != at / PAGE_BYTES || get(page, PAGE_FLAGS_AT, 2) != PAGE_LEAF) {
+            continue;
+        }
+        for (size_t i = 0; i < nodes; i++) {
+            unsigned char *node = page + get(page, PAGE_HEADER_BYTES + 2 * i, 2);
+            if (get(node, 6, 2) == name_len &&
+                memcmp(node + NODE_HEADER_BYTES, name, name_len) == 0) {
+                node[NODE_HEADER_BYTES + name_len - 1] ^= 1;
+                n_changed++;
+            }
+        }
+    }
+    return n_changed;
+}
+
+/* Without its name a tree, or a row, looks as if there had never been any. */
+static void what_has_lost_its_name_is_not_made_anew(void **state)
+{
+    static const char *const names[] = {WARM_USER_TREE, WARM_SYSTEM_TREE, WARM_SEGMENTS_TREE,
+                                        WARM_META_TREE, WARM_META_FORMAT, WARM_META_POSITION};
+    struct scrubbed *s = *state;
+    unsigned char *good = NULL;
+    size_t n = 0;
+    file_read_all(s->path, &good, &n);
+    for (size_t i = 0; i < 2 * (sizeof names / sizeof *names); i++) {
+        unsigned char *bad = malloc(n);
+        assert_non_null(bad);
+        memcpy(bad, good, n);
+        assert_true(name_change(bad, n, names[i / 2]) > 0);
+        bytes_put(s->path, 0, bad, n);
+        s->f->options.warm_check_bytes_max = i % 2 == 0 ? CHECK_BYTES : 0;
+        assert_int_equal(outcome(s), REFUSED);
+        assert_file_is(s->path, bad, n);
+        free(bad);
+    }
+    bytes_put(s->path, 0, good, n);
+    free(good);
     assert_int_equal(outcome(s), UNHURT);
 }
 
@@ -387,6 +448,7 @@ int main(void)
         TEST(the_limit_of_the_scrubber_holds),
         TEST(a_load_that_goes_on_is_not_taken_for_damage),
         TEST(whatever_a_read_would_meet_is_found_before),
+        TEST(what_has_lost_its_name_is_not_made_anew),
         TEST(a_key_that_is_lost_without_a_trace_is_missed_in_the_sum),
         TEST(a_page_that_the_disk_cannot_read_stops_the_engine_by_name),
 #undef TEST

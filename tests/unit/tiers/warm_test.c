@@ -29,18 +29,9 @@ static void reopen(struct fixture *f)
 {
     if (f->warm != NULL) {
         warm_close(f->warm);
+        f->warm = NULL;
     }
     assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text), 0);
-}
-
-static int set_up(void **state)
-{
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    temp_folder_make(f->folder);
-    reopen(f);
-    *state = f;
-    return 0;
 }
 
 static int tear_down(void **state)
@@ -59,6 +50,26 @@ static struct warm_write *begin(struct fixture *f)
     struct warm_write *write = NULL;
     assert_int_equal(warm_write_begin(f->warm, &write), 0);
     return write;
+}
+
+/* As the engine does with the first items; without it they would be taken for damage. */
+static void position_put(struct fixture *f)
+{
+    struct tiers_position position = {.index = 1};
+    struct warm_write *write = begin(f);
+    assert_int_equal(warm_set_position(write, &position), 0);
+    assert_int_equal(warm_write_commit(write), 0);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    temp_folder_make(f->folder);
+    reopen(f);
+    position_put(f);
+    *state = f;
+    return 0;
 }
 
 static const struct tiers_meta some_meta = {
