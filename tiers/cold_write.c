@@ -178,7 +178,9 @@ static unsigned buffer_free(const struct cold *cold)
 void cold_write_rest(struct cold *cold)
 {
     struct cold_buffer *filling = &cold->buffers[cold->filling];
-    if (!cold->in_hurry || filling->length > 0 || cold_write_drain(cold) != 0)
+    /* Without an active segment what is buffered was given up. */
+    bool buffered = cold->active != NULL && filling->length > 0;
+    if (!cold->in_hurry || buffered || cold_write_drain(cold) != 0)
         return;
     if (cold->filling != 0) {
         buffer_reset(&cold->buffers[0], filling->offset);

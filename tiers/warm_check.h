@@ -8,7 +8,7 @@
  *   each page is what its parent takes it for, its nodes fill exactly the room they should, and
  *   keys are in order throughout;
  *   no page is used twice, or both used and free; the counts of each tree are right;
- *   each item is well-formed and belongs to its key.
+ *   the trees are ours; each item is well-formed and belongs to its key.
  *
  * Values are not read: each is checked when it is used. The layout is that of LMDB 0.9 on machines
  * with 64-bit little-endian words.
@@ -27,8 +27,8 @@ struct warm_check {
 
 /* Walks the file if its used part has at most `bytes_max`, else only what opening it reads: the
  * meta pages, the tree of trees, and all of these but the users' items. 0, TIERS_CORRUPT, TIERS_IO
- * or TIERS_NO_MEMORY. What cannot be opened, is no LMDB file at all, or of
- * another version, is left to LMDB to refuse: 0, not complete. */
+ * or TIERS_NO_MEMORY. What cannot be opened, is no LMDB file at all, or of another version, is left
+ * to LMDB to refuse: 0, not complete. */
 int warm_check(const char *path, uint64_t bytes_max, struct warm_check *ret_check, char *error_text,
                size_t error_text_size);
 

@@ -1,5 +1,5 @@
-/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words: for those who
- * read it without LMDB. And which trees are in it. */
+/* How LMDB 0.9 lays out its file, on machines with 64-bit little-endian words, and which trees are
+ * in it: for those who read it without LMDB. */
 #ifndef TIERS_WARM_LAYOUT_H
 #define TIERS_WARM_LAYOUT_H
 

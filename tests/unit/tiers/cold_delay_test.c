@@ -250,6 +250,22 @@ static void what_a_hurry_takes_in_memory_is_given_back(void **state)
     }
 }
 
+static void a_hurry_that_was_given_up_leaves_no_memory_behind(void **state)
+{
+    struct slow *slow = *state;
+    struct fixture *f = slow->f;
+    enum { N = 37 };
+    size_t kept = COLD_BUFFERS_KEPT * COLD_BUFFER_BYTES / COLD_BLOCK_BYTES;
+    f->options.segment_bytes = 64u << 20;
+    fixture_reopen(f);
+    samples_free(samples_append_held(slow, N), N);
+    disk_delay_release_all(slow->delay);
+    cold_abandon(f->cold);
+    cold_rest(f->cold);
+    assert_in_range(buffer_pages(f), 0, kept);
+    samples_free(samples_store(f, N), N);
+}
+
 /* The failure of one write comes before or after the success of its neighbours. */
 static void a_write_that_fails_late_voids_its_batch_and_no_other(void **state)
 {
@@ -300,6 +316,7 @@ int main(void)
         TEST(a_reader_closes_with_reads_at_the_disk),
         TEST(a_sync_waits_for_all_that_was_written_before_it),
         TEST(what_a_hurry_takes_in_memory_is_given_back),
+        TEST(a_hurry_that_was_given_up_leaves_no_memory_behind),
         TEST(a_write_that_fails_late_voids_its_batch_and_no_other),
     };
     return cmocka_run_group_tests_name("cold_delay", tests, NULL, NULL);

@@ -549,6 +549,69 @@ static void a_later_format_is_refused(void **state)
                      TIERS_VERSION);
 }
 
+static void row_delete(MDB_txn *txn, const char *database, const char *key)
+{
+    MDB_dbi dbi;
+    MDB_val key_val = warm_val(key, strlen(key));
+    assert_int_equal(mdb_dbi_open(txn, database, 0, &dbi), 0);
+    assert_int_equal(mdb_del(txn, dbi, &key_val, NULL), 0);
+}
+
+static void format_delete(MDB_txn *txn)
+{
+    row_delete(txn, "meta", WARM_META_FORMAT);
+}
+
+static void position_delete(MDB_txn *txn)
+{
+    row_delete(txn, "meta", WARM_META_POSITION);
+}
+
+static void next_segment_delete(MDB_txn *txn)
+{
+    row_delete(txn, "meta", WARM_META_NEXT_SEGMENT);
+}
+
+static void segments_drop(MDB_txn *txn)
+{
+    MDB_dbi dbi;
+    assert_int_equal(mdb_dbi_open(txn, "segments", 0, &dbi), 0);
+    assert_int_equal(mdb_drop(txn, dbi, 1), 0);
+}
+
+/* LMDB's file is whole each time: only what is in it tells. */
+static void assert_refused_without(struct fixture *f, void (*change)(MDB_txn *txn))
+{
+    struct warm_write *write = begin(f);
+    put(write, "apple", "red");
+    assert_int_equal(warm_segment_put(write, 9, 100), 0);
+    assert_int_equal(warm_write_commit(write), 0);
+    reopen(f);
+    environment_change(f, change);
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text),
+                     TIERS_CORRUPT);
+}
+
+static void a_store_without_its_format_is_refused(void **state)
+{
+    assert_refused_without(*state, format_delete);
+}
+
+static void items_without_a_position_are_refused(void **state)
+{
+    assert_refused_without(*state, position_delete);
+}
+
+static void segments_without_the_next_ones_number_are_refused(void **state)
+{
+    assert_refused_without(*state, next_segment_delete);
+}
+
+static void a_store_without_one_of_its_trees_is_refused(void **state)
+{
+    assert_refused_without(*state, segments_drop);
+}
+
 static void every_damage_to_a_row_is_found(void **state)
 {
     (void)state;
@@ -590,6 +653,10 @@ int main(void)
         TEST(repacking_changes_items_on_the_way_and_no_others),
         TEST(what_format_1_stored_is_still_read),
         TEST(a_later_format_is_refused),
+        TEST(a_store_without_its_format_is_refused),
+        TEST(items_without_a_position_are_refused),
+        TEST(segments_without_the_next_ones_number_are_refused),
+        TEST(a_store_without_one_of_its_trees_is_refused),
         cmocka_unit_test(every_damage_to_a_row_is_found),
         cmocka_unit_test(every_damage_to_the_header_of_an_item_is_found),
     };
