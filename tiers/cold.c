@@ -308,6 +308,12 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
     return 0;
 }
 
+void cold_flush(struct cold *cold)
+{
+    if (!cold->stopped && cold->failure == 0 && active_touched(cold))
+        (void)cold_write_flush(cold);
+}
+
 int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n)
 {
     if (cold->stopped)

@@ -62,6 +62,10 @@ int cold_append(struct cold *cold, enum tiers_space space, const void *key, size
                 const struct tiers_meta *meta, const void *value, size_t value_len,
                 struct cold_location *ret_location);
 
+/* Hands what is buffered to the kernel, so that a cold_sync a little later has less to wait for.
+ * Trouble shows there. */
+void cold_flush(struct cold *cold);
+
 /* After it returns 0 every location handed out is durable. `touched` receives the ids and sizes of
  * the segments that grew since the last sync (at most *n in, count out; a sync covers at most
  * COLD_TOUCHED_MAX segments, beyond that cold_append answers TIERS_BUSY: sync first). After a

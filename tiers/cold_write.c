@@ -24,8 +24,9 @@
 /* The buffers, a read or an fsync, and what the scans read ahead. */
 #define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX)
 
-/* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk. */
-#define PREALLOCATE_BYTES ((uint64_t)16 << 20)
+/* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk, and so
+ * that the writes of a hurry wait seldom for the file system's journal. */
+#define PREALLOCATE_BYTES ((uint64_t)64 << 20)
 
 int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size)
 {

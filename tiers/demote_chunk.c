@@ -2,10 +2,23 @@
  *
  * The snapshot is held from collecting to pointing: keys and values of the candidates lie in it. */
 #include "demote_chunk.h"
+#include "prefetch.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Items whose heat is looked up together. */
+#define RANKED_AT_ONCE 16
+
+/* Values are asked of memory so many before they are copied. */
+#define VALUES_AHEAD 3
+
+/* The same, of items that are taken out of their pages. */
+#define ITEMS_AHEAD 6
+
+/* About the largest value that lies in a leaf page. */
+#define LEAF_VALUE_MAX 2048
 
 /* Repacking pays when this share of the chunk's bytes has gone. */
 #define REPACK_SHARE 4
@@ -47,40 +60,62 @@ void demote_chunk_close(struct demote_chunk *chunk)
 
 /* ---- Preparing ---- */
 
-static int chunk_collect(struct demote_chunk *chunk)
+/* The candidates [from, chunk->n) are new: their ranks, into the histogram too. */
+static void candidates_rank(struct demote_chunk *chunk, size_t from, const uint64_t *hashes)
 {
-    struct mover *mover = chunk->mover;
-    struct mover_demotion *demotion = &mover->demotion;
-    const void *after = demotion->hand_len > 0 ? demotion->hand : NULL;
-    size_t after_len = demotion->hand_len;
-    uint64_t bytes_max = demotion->decision.demote_chunk_bytes;
-    int error = 0;
-    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->bytes < bytes_max) {
-        struct demote_candidate *candidate = &chunk->candidates[chunk->n];
-        error = warm_next(chunk->read, TIERS_SPACE_USER, after, after_len, &candidate->key,
-                          &candidate->key_len, &candidate->item);
-        if (error == TIERS_NOT_FOUND) {
-            chunk->last = true;
-            break;
-        }
-        if (error) {
-            return error;
-        }
-        after = candidate->key;
-        after_len = candidate->key_len;
-        candidate->chosen = false;
+    struct mover_demotion *demotion = &chunk->mover->demotion;
+    for (size_t i = from; i < chunk->n; i++) {
+        struct demote_candidate *candidate = &chunk->candidates[i];
         if (!candidate->item.cold) {
-            unsigned heat =
-                heat_estimate(mover->tiers->heat, record_key_hash(TIERS_SPACE_USER, candidate->key,
-                                                                  candidate->key_len));
+            unsigned heat = heat_estimate(chunk->mover->tiers->heat, hashes[i - from]);
             candidate->rank = controller_rank(heat, candidate->item.value_len);
             controller_histogram_add(&demotion->histogram, candidate->rank,
                                      candidate->item.value_len);
+        }
+    }
+}
+
+/* Takes up to RANKED_AT_ONCE further items, whose heat is announced before it is asked for.
+ * TIERS_NOT_FOUND: there are no more; those before are taken. */
+static int candidates_take(struct demote_chunk *chunk)
+{
+    const struct mover_demotion *demotion = &chunk->mover->demotion;
+    uint64_t hashes[RANKED_AT_ONCE];
+    size_t from = chunk->n;
+    int error = 0;
+    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->n - from < RANKED_AT_ONCE &&
+           chunk->bytes < demotion->decision.demote_chunk_bytes) {
+        struct demote_candidate *candidate = &chunk->candidates[chunk->n];
+        const struct demote_candidate *before = chunk->n > 0 ? candidate - 1 : NULL;
+        const void *after = demotion->hand_len > 0 ? demotion->hand : NULL;
+        error = warm_next(chunk->read, TIERS_SPACE_USER, before != NULL ? before->key : after,
+                          before != NULL ? before->key_len : demotion->hand_len, &candidate->key,
+                          &candidate->key_len, &candidate->item);
+        if (error) {
+            break;
+        }
+        candidate->chosen = false;
+        if (!candidate->item.cold) {
+            uint64_t hash = record_key_hash(TIERS_SPACE_USER, candidate->key, candidate->key_len);
+            heat_prefetch(chunk->mover->tiers->heat, hash);
+            hashes[chunk->n - from] = hash;
             chunk->bytes += candidate->item.value_len;
         }
         chunk->n++;
     }
-    return 0;
+    candidates_rank(chunk, from, hashes);
+    return error;
+}
+
+static int candidates_collect(struct demote_chunk *chunk)
+{
+    uint64_t bytes_max = chunk->mover->demotion.decision.demote_chunk_bytes;
+    int error = 0;
+    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->bytes < bytes_max && error == 0) {
+        error = candidates_take(chunk);
+    }
+    chunk->last = error == TIERS_NOT_FOUND;
+    return chunk->last ? 0 : error;
 }
 
 static void decide(const struct demote_chunk *chunk)
@@ -104,16 +139,27 @@ static void decide(const struct demote_chunk *chunk)
     controller_decide(&input, &mover->demotion.decision);
 }
 
+static bool is_cold_enough(const struct demote_chunk *chunk,
+                           const struct demote_candidate *candidate)
+{
+    const struct controller_decision *decision = &chunk->decision;
+    return !candidate->item.cold && candidate->rank <= decision->demote_heat_max &&
+           candidate->item.value_len >= decision->demote_value_len_min;
+}
+
 /* Appends what is cold enough. When the cold tier asks for a sync the chunk ends there. */
 static int chunk_append(struct demote_chunk *chunk)
 {
     struct cold *cold = chunk->mover->tiers->cold;
-    const struct controller_decision *decision = &chunk->decision;
     for (size_t i = 0; i < chunk->n; i++) {
         struct demote_candidate *candidate = &chunk->candidates[i];
         const struct warm_item *item = &candidate->item;
-        if (item->cold || candidate->rank > decision->demote_heat_max ||
-            item->value_len < decision->demote_value_len_min) {
+        if (i + VALUES_AHEAD < chunk->n &&
+            is_cold_enough(chunk, &chunk->candidates[i + VALUES_AHEAD])) {
+            const struct warm_item *soon = &chunk->candidates[i + VALUES_AHEAD].item;
+            prefetch_bytes(soon->value, soon->value_len);
+        }
+        if (!is_cold_enough(chunk, candidate)) {
             continue;
         }
         int error = cold_append(cold, TIERS_SPACE_USER, candidate->key, candidate->key_len,
@@ -160,36 +206,52 @@ static void chunk_reset(struct demote_chunk *chunk, uint64_t leaving_bytes)
     chunk->hand_before_len = demotion->hand_len;
 }
 
-void demote_chunk_prepare(struct demote_chunk *chunk, uint64_t leaving_bytes)
+static void chunk_collect(struct demote_chunk *chunk, uint64_t leaving_bytes)
 {
-    struct mover *mover = chunk->mover;
     chunk_reset(chunk, leaving_bytes);
     decide(chunk);
-    controller_histogram_halve(&mover->demotion.histogram);
+    controller_histogram_halve(&chunk->mover->demotion.histogram);
     chunk->step = DEMOTE_LOOK_UP;
     chunk->error = warm_read_begin(chunk->read);
     chunk->reading = chunk->error == 0;
     if (chunk->error == 0) {
-        chunk->error = chunk_collect(chunk);
+        chunk->error = candidates_collect(chunk);
     }
+}
+
+void demote_chunk_prepare(struct demote_chunk *chunk, struct demote_chunk *ahead,
+                          uint64_t leaving_bytes)
+{
+    struct cold *cold = chunk->mover->tiers->cold;
+    if (!chunk->collected) {
+        chunk_collect(chunk, leaving_bytes);
+    }
+    chunk->collected = false;
+    chunk->leaving_bytes = leaving_bytes;
     if (chunk->error == 0) {
         /* With this chunk's heat in the histogram, the first of all included. */
         decide(chunk);
-        chunk->decision = mover->demotion.decision;
+        chunk->decision = chunk->mover->demotion.decision;
         chunk->step = DEMOTE_APPEND;
         chunk->error = chunk_append(chunk);
+    }
+    if (chunk->error == 0) {
+        hand_move(chunk);
+    }
+    if (chunk->error == 0 && ahead != NULL && !chunk->last) {
+        cold_flush(cold);
+        chunk_collect(ahead, leaving_bytes + chunk->chosen_bytes);
+        ahead->collected = true;
     }
     if (chunk->error == 0 && chunk->chosen_keys > 0) {
         chunk->step = DEMOTE_SYNC;
         chunk->n_touched = COLD_TOUCHED_MAX;
-        chunk->error = cold_sync(mover->tiers->cold, chunk->touched, &chunk->n_touched);
+        chunk->error = cold_sync(cold, chunk->touched, &chunk->n_touched);
     }
     if (chunk->error) {
         chunk->n_touched = 0;
-    } else {
-        hand_move(chunk);
     }
-    chunk->appended_bytes = cold_appended_bytes(mover->tiers->cold);
+    chunk->appended_bytes = cold_appended_bytes(cold);
 }
 
 /* ---- Pointing ---- */
@@ -238,6 +300,14 @@ static int keys_compare(const void *a, size_t a_len, const void *b, size_t b_len
     return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
 }
 
+/* Its page is about to be copied. A large value lies on pages of its own, which stay. */
+static void item_prefetch(const struct demote_candidate *candidate)
+{
+    const struct warm_item *item = &candidate->item;
+    bool in_leaf = !item->cold && item->value_len <= LEAF_VALUE_MAX;
+    prefetch_bytes(candidate->key, candidate->key_len + (in_leaf ? item->value_len : 0));
+}
+
 /* As warm_repack_change. */
 static bool item_point(void *context, const void *key, size_t key_len, const struct warm_item *item,
                        struct warm_item *ret_item)
@@ -245,6 +315,9 @@ static bool item_point(void *context, const void *key, size_t key_len, const str
     struct pointing *pointing = context;
     const struct demote_chunk *chunk = pointing->chunk;
     int order = 1;
+    if (pointing->next + ITEMS_AHEAD < chunk->n) {
+        item_prefetch(&chunk->candidates[pointing->next + ITEMS_AHEAD]);
+    }
     while (pointing->next < chunk->n) {
         const struct demote_candidate *candidate = &chunk->candidates[pointing->next];
         order = keys_compare(candidate->key, candidate->key_len, key, key_len);

@@ -3,7 +3,10 @@
  *
  * The halves of two chunks may run at once. Whoever prepares owns the hand, the histogram and the
  * decision of mover->demotion, and the cold tier's writing side, until the next is prepared or the
- * demotion ends; all else is the mover thread's. */
+ * demotion ends; all else is the mover thread's.
+ *
+ * A third chunk may be collected ahead while the disk takes what was appended last: the copies of a
+ * chunk are on their way while the processor looks for the next. */
 #ifndef TIERS_DEMOTE_CHUNK_H
 #define TIERS_DEMOTE_CHUNK_H
 
@@ -25,6 +28,7 @@ struct demote_chunk {
     struct mover *mover;
     struct warm_read *read;
     bool reading;           /* Begun and not ended */
+    bool collected;         /* Ahead, and not prepared yet */
     uint64_t leaving_bytes; /* Of the chunk that is being pointed meanwhile */
     struct demote_candidate *candidates;
     size_t n;
@@ -47,10 +51,13 @@ struct demote_chunk *demote_chunk_open(struct mover *mover);
 /* NULL is allowed. */
 void demote_chunk_close(struct demote_chunk *chunk);
 
-/* Takes what comes next under the hand, moves the hand behind it, and makes copies of what is cold
- * enough durable in the cold tier. `leaving_bytes`: of warm, that an earlier chunk is giving back
- * just now. On failure chunk->error and chunk->step say so, and the hand stays. */
-void demote_chunk_prepare(struct demote_chunk *chunk, uint64_t leaving_bytes);
+/* Takes what comes next under the hand, unless that was done ahead, moves the hand behind it, and
+ * makes copies of what is cold enough durable in the cold tier. `leaving_bytes`: of warm, that an
+ * earlier chunk is giving back just now. `ahead`, unless NULL, is the one to be prepared after
+ * this: what comes next is taken into it meanwhile. On failure chunk->error and chunk->step say so,
+ * and the hand has to be put back to hand_before. */
+void demote_chunk_prepare(struct demote_chunk *chunk, struct demote_chunk *ahead,
+                          uint64_t leaving_bytes);
 
 /* Turns what was chosen, and has not changed since, into pointers. Mover thread. */
 int demote_chunk_point(const struct demote_chunk *chunk);

@@ -22,8 +22,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* One that is pointed, one that is prepared, one that is collected ahead. */
+#define CHUNKS_AT_ONCE 3
+
 /* Chunks in a row before other work gets its turn, and before a flush that is due does. */
-#define CHUNKS_MAX       24
+#define CHUNKS_MAX       40
 #define CHUNKS_FLUSH_MAX 3
 
 uint64_t mover_warm_budget(struct mover *mover)
@@ -129,13 +132,14 @@ static bool chunk_finish(struct mover *mover, const struct demote_chunk *chunk)
 struct preparation {
     pthread_t thread;
     struct demote_chunk *chunk;
+    struct demote_chunk *ahead;
     uint64_t leaving_bytes;
 };
 
 static void *preparation_run(void *argument)
 {
     struct preparation *preparation = argument;
-    demote_chunk_prepare(preparation->chunk, preparation->leaving_bytes);
+    demote_chunk_prepare(preparation->chunk, preparation->ahead, preparation->leaving_bytes);
     return NULL;
 }
 
@@ -150,12 +154,20 @@ static bool next_wanted(struct mover *mover, const struct demote_chunk *chunk, u
            mover_cold_hurries(usage.used_bytes, budget + chunk->chosen_bytes);
 }
 
-/* Begins to prepare the next chunk elsewhere. False: it is not done. */
-static bool next_begin(struct preparation *preparation, struct mover *mover,
-                       struct demote_chunk *const chunks[2], unsigned n)
+/* Where the n-th chunk of this hurry, from 0, may be collected ahead. NULL: it will not follow. */
+static struct demote_chunk *chunk_ahead(struct demote_chunk *const chunks[CHUNKS_AT_ONCE],
+                                        unsigned n)
 {
-    const struct demote_chunk *current = chunks[(n - 1) % 2];
-    preparation->chunk = chunks[n % 2];
+    return n < CHUNKS_MAX ? chunks[n % CHUNKS_AT_ONCE] : NULL;
+}
+
+/* Begins to prepare the n-th chunk, from 0, elsewhere. False: it is not done. */
+static bool next_begin(struct preparation *preparation, struct mover *mover,
+                       struct demote_chunk *const chunks[CHUNKS_AT_ONCE], unsigned n)
+{
+    const struct demote_chunk *current = chunks[(n - 1) % CHUNKS_AT_ONCE];
+    preparation->chunk = chunks[n % CHUNKS_AT_ONCE];
+    preparation->ahead = chunk_ahead(chunks, n + 1);
     preparation->leaving_bytes = current->chosen_bytes;
     return preparation->chunk != NULL && next_wanted(mover, current, n) &&
            pthread_create(&preparation->thread, NULL, preparation_run, preparation) == 0;
@@ -169,13 +181,16 @@ static void hand_return(struct mover *mover, const struct demote_chunk *chunk)
 }
 
 /* As many chunks as may follow each other. Their number. */
-static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chunks[2])
+static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chunks[CHUNKS_AT_ONCE])
 {
+    struct warm_usage usage;
     unsigned n = 1;
     bool more = true;
-    demote_chunk_prepare(chunks[0], 0);
+    warm_usage(mover->tiers->warm, &usage);
+    bool hurries = mover_cold_hurries(usage.used_bytes, mover_warm_budget(mover));
+    demote_chunk_prepare(chunks[0], hurries ? chunk_ahead(chunks, 1) : NULL, 0);
     while (more) {
-        const struct demote_chunk *current = chunks[(n - 1) % 2];
+        const struct demote_chunk *current = chunks[(n - 1) % CHUNKS_AT_ONCE];
         struct preparation preparation;
         more = next_begin(&preparation, mover, chunks, n);
         bool finished = chunk_finish(mover, current);
@@ -197,16 +212,19 @@ static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chun
 
 unsigned mover_demote(struct mover *mover)
 {
-    /* Without the second, chunks come one by one. */
-    struct demote_chunk *chunks[2] = {demote_chunk_open(mover),
-                                      mover->threaded ? demote_chunk_open(mover) : NULL};
+    /* Without the others, chunks come one by one. */
+    struct demote_chunk *chunks[CHUNKS_AT_ONCE] = {demote_chunk_open(mover)};
+    for (unsigned i = 1; i < CHUNKS_AT_ONCE && mover->threaded; i++) {
+        chunks[i] = demote_chunk_open(mover);
+    }
     unsigned n = 1;
     if (chunks[0] != NULL) {
         n = chunks_move(mover, chunks);
     } else {
         mover_warm_failed(mover, TIERS_NO_MEMORY, "values could not be demoted");
     }
-    demote_chunk_close(chunks[0]);
-    demote_chunk_close(chunks[1]);
+    for (unsigned i = 0; i < CHUNKS_AT_ONCE; i++) {
+        demote_chunk_close(chunks[i]);
+    }
     return n;
 }

@@ -6,6 +6,7 @@
 #include "warm_layout.h"
 #include "warm_private.h"
 
+#include "prefetch.h"
 #include "warm_item.h"
 
 #include <assert.h>
@@ -167,6 +168,18 @@ bool warm_same_page(struct warm_read *read, const struct tiers_record *a,
            place_find(read, b, &b_page) == 0 && a_page == b_page;
 }
 
+/* A tree that was filled in key order has its next leaf right behind this one, with nodes at much
+ * the same places: the processor is asked for the next page's counterpart of what was just read,
+ * and for the head of the page after that. */
+static void next_leaf_prefetch(const struct warm_read *read, const void *key)
+{
+    size_t page_bytes = read->warm->page_bytes;
+    uintptr_t page = (uintptr_t)key & ~(uintptr_t)(page_bytes - 1);
+    __builtin_prefetch((const char *)key + page_bytes - PREFETCH_LINE_BYTES / 2);
+    __builtin_prefetch((const char *)key + page_bytes + PREFETCH_LINE_BYTES / 2);
+    __builtin_prefetch((const void *)(page + 2 * page_bytes));
+}
+
 int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
               const void **ret_key, size_t *ret_key_len, struct warm_item *ret_item)
 {
@@ -182,6 +195,7 @@ int warm_next(struct warm_read *read, enum tiers_space space, const void *after,
     if (after == NULL) {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
     } else if (after == read->at[space]) {
+        next_leaf_prefetch(read, after);
         rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     } else {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);

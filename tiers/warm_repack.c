@@ -5,6 +5,11 @@
  * order, and put back in key order: each page is full before the next one begins. To change an item
  * there costs nothing more, while to look it up and put it by itself goes down the tree three
  * times.
+ *
+ * What LMDB does with a page that runs empty depends on its neighbour: if that is nearly empty too
+ * the two are joined, which is cheap when there is nothing left to copy; from any other it fetches
+ * an item, which then is to be taken out once more. So every now and then an item stays behind, as
+ * an anchor that the pages after it run empty beside. The anchors are taken out last.
  */
 #include "warm_item.h"
 #include "warm_private.h"
@@ -15,6 +20,8 @@
 
 /* LMDB's own, of one entry of a leaf page. */
 #define LEAF_ENTRY_BYTES 10
+/* An anchor for so much: some pages, of the hundred or so that one page of the level above has. */
+#define ANCHOR_EVERY_BYTES 32768
 /* In its place when the data lies on pages of its own. */
 #define PAGE_NUMBER_BYTES 8
 
@@ -49,20 +56,29 @@ static unsigned char *parcel_add(struct parcel *parcel, const MDB_val *key, size
     return out + sizeof data_len + sizeof key_len + key_len;
 }
 
+/* The item at `at`, which lies there as long as nothing is added. Returns where the next one is. */
+static size_t parcel_item(const struct parcel *parcel, size_t at, MDB_val *ret_key,
+                          MDB_val *ret_data)
+{
+    uint32_t data_len;
+    uint16_t key_len;
+    memcpy(&data_len, parcel->bytes + at, sizeof data_len);
+    memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
+    at += sizeof data_len + sizeof key_len;
+    *ret_key = warm_val(parcel->bytes + at, key_len);
+    *ret_data = warm_val(parcel->bytes + at + key_len, data_len);
+    return at + key_len + data_len;
+}
+
 static int parcel_put(struct warm_write *write, MDB_cursor *cursor, const struct parcel *parcel)
 {
     int rc = 0;
     for (size_t at = 0; at < parcel->used && rc == 0;) {
-        uint32_t data_len;
-        uint16_t key_len;
-        memcpy(&data_len, parcel->bytes + at, sizeof data_len);
-        memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
-        at += sizeof data_len + sizeof key_len;
-        MDB_val key = warm_val(parcel->bytes + at, key_len);
-        MDB_val data = warm_val(parcel->bytes + at + key_len, data_len);
+        MDB_val key;
+        MDB_val data;
+        at = parcel_item(parcel, at, &key, &data);
         /* In key order a cursor mostly finds its place in the page where it is. */
         rc = mdb_cursor_put(cursor, &key, &data, MDB_NOOVERWRITE);
-        at += key_len + data_len;
     }
     return warm_write_error(write, rc);
 }
@@ -73,6 +89,8 @@ struct taking {
     void *context;
     size_t leaf_bytes_max;
     struct parcel parcel;
+    struct parcel anchors; /* Keys without data */
+    size_t anchored;       /* Bytes since the last anchor, it included; 0: there is none yet */
 };
 
 /* Puts the item under the cursor into the parcel, as it is or changed. *ret_taken: whether. */
@@ -110,6 +128,27 @@ static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *d
     return 0;
 }
 
+/* The item under the cursor, of `bytes`, was put into the parcel at `at`. Takes it out of the tree,
+ * or leaves it behind as an anchor, in what size it is going to have. */
+static int item_remove(struct taking *taking, MDB_cursor *cursor, size_t at, size_t bytes)
+{
+    MDB_val key;
+    MDB_val data;
+    bool anchor = taking->anchored == 0 || taking->anchored >= ANCHOR_EVERY_BYTES;
+    taking->anchored = bytes + (anchor ? 0 : taking->anchored);
+    if (!anchor) {
+        return warm_write_error(taking->write, mdb_cursor_del(cursor, 0));
+    }
+    (void)parcel_item(&taking->parcel, at, &key, &data);
+    if (parcel_add(&taking->anchors, &key, 0) == NULL) {
+        return TIERS_NO_MEMORY;
+    }
+    if (data.mv_size >= bytes) {
+        return 0;
+    }
+    return warm_write_error(taking->write, mdb_cursor_put(cursor, &key, &data, MDB_CURRENT));
+}
+
 /* Takes the items of [first, last] that lie in leaf pages, and those that change; other values on
  * pages of their own stay. */
 static int parcel_take(struct taking *taking, MDB_cursor *cursor, MDB_val first, MDB_val last)
@@ -122,16 +161,32 @@ static int parcel_take(struct taking *taking, MDB_cursor *cursor, MDB_val first,
     int rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
     while (rc == 0 && mdb_cmp(txn, dbi, &key, &last) <= 0) {
         bool taken = false;
+        size_t at = taking->parcel.used;
         error = item_take(taking, &key, &data, &taken);
-        if (error || (taken && (rc = mdb_cursor_del(cursor, 0)) != 0)) {
-            break;
+        if (error == 0 && taken) {
+            error = item_remove(taking, cursor, at, data.mv_size);
+        }
+        if (error) {
+            return error;
         }
         rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     }
-    if (error == 0 && rc != 0 && rc != MDB_NOTFOUND) {
-        error = warm_write_error(taking->write, rc);
+    return rc == MDB_NOTFOUND ? 0 : warm_write_error(taking->write, rc);
+}
+
+static int anchors_take(struct taking *taking, MDB_cursor *cursor)
+{
+    int rc = 0;
+    for (size_t at = 0; at < taking->anchors.used && rc == 0;) {
+        MDB_val key;
+        MDB_val data;
+        at = parcel_item(&taking->anchors, at, &key, &data);
+        rc = mdb_cursor_get(cursor, &key, &data, MDB_SET);
+        if (rc == 0) {
+            rc = mdb_cursor_del(cursor, 0);
+        }
     }
-    return error;
+    return warm_write_error(taking->write, rc);
 }
 
 size_t warm_leaf_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item)
@@ -156,8 +211,12 @@ int warm_repack(struct warm_write *write, enum tiers_space space, const void *fi
     }
     error = parcel_take(&taking, cursor, warm_val(first, first_len), warm_val(last, last_len));
     if (error == 0) {
+        error = anchors_take(&taking, cursor);
+    }
+    if (error == 0) {
         error = parcel_put(write, cursor, &taking.parcel);
     }
     free(taking.parcel.bytes);
+    free(taking.anchors.bytes);
     return error;
 }

@@ -346,103 +346,6 @@ static void a_full_map_keeps_the_old_state(void **state)
     assert_int_equal(usage(f).keys, 2);
 }
 
-static void repacking_gives_back_the_pages_of_demoted_values(void **state)
-{
-    struct fixture *f = *state;
-    enum { KEYS = 20000 };
-    char key[32];
-    char value[257];
-    memset(value, 'v', 256);
-    value[256] = '\0';
-    struct warm_write *write = begin(f);
-    for (int i = 0; i < KEYS; i++) {
-        snprintf(key, sizeof key, "key%08d", i);
-        put(write, key, value);
-    }
-    assert_int_equal(warm_write_commit(write), 0);
-    uint64_t before = usage(f).used_bytes;
-
-    write = begin(f);
-    for (int i = 0; i < KEYS; i++) {
-        snprintf(key, sizeof key, "key%08d", i);
-        put_cold(write, key, 1, 300);
-    }
-    assert_int_equal(
-        warm_repack(write, TIERS_SPACE_USER, "key00000000", 11, "key99999999", 11, NULL, NULL), 0);
-    assert_int_equal(warm_write_commit(write), 0);
-    uint64_t after = usage(f).used_bytes;
-    print_message("used bytes %lu before, %lu after: %lu a key\n", (unsigned long)before,
-                  (unsigned long)after, (unsigned long)(after / KEYS));
-    assert_true(after < before / 4);
-    assert_int_equal(usage(f).keys, KEYS);
-    assert_int_equal(usage(f).cold_keys, KEYS);
-    assert_int_equal(live_bytes(f, 1), 300ull * KEYS);
-}
-
-/* Every second one of its keys becomes a pointer. */
-static bool second_to_cold(void *context, const void *key, size_t key_len,
-                           const struct warm_item *item, struct warm_item *ret_item)
-{
-    unsigned *n = context;
-    (void)key_len;
-    assert_false(item->cold);
-    assert_int_equal(memcmp(key, "key", 3), 0);
-    *ret_item = *item;
-    ret_item->cold = true;
-    ret_item->value = NULL;
-    ret_item->location = (struct cold_location){.segment = 1, .offset = *n * 4096ull, .bytes = 300};
-    return (*n)++ % 2 == 1;
-}
-
-static void repacking_changes_items_on_the_way_and_no_others(void **state)
-{
-    struct fixture *f = *state;
-    enum { KEYS = 3000, LARGE = 5000 };
-    char key[32];
-    char value[LARGE + 1];
-    unsigned asked = 0;
-    struct warm_write *write = begin(f);
-    for (int i = 0; i < KEYS; i++) {
-        /* Small ones, ones with pages of their own, and what lies between. */
-        size_t n = i % 3 == 0 ? 100 : i % 3 == 1 ? 1500 : LARGE;
-        memset(value, 'a' + i % 26, n);
-        value[n] = '\0';
-        snprintf(key, sizeof key, "key%08d", i);
-        put(write, key, value);
-    }
-    put(write, "kex", "before");
-    put(write, "kez", "behind");
-    assert_int_equal(warm_write_commit(write), 0);
-    write = begin(f);
-    assert_int_equal(warm_repack(write, TIERS_SPACE_USER, "key00000000", 11, "key99999999", 11,
-                                 second_to_cold, &asked),
-                     0);
-    assert_int_equal(warm_write_commit(write), 0);
-    assert_int_equal(asked, KEYS);
-    assert_int_equal(usage(f).keys, KEYS + 2);
-    assert_int_equal(usage(f).cold_keys, KEYS / 2);
-    assert_int_equal(live_bytes(f, 1), 300ull * (KEYS / 2));
-    struct warm_read *read = NULL;
-    assert_int_equal(warm_read_open(f->warm, &read), 0);
-    assert_int_equal(warm_read_begin(read), 0);
-    for (unsigned i = 0; i < KEYS; i++) {
-        struct warm_item item;
-        size_t n = i % 3 == 0 ? 100 : i % 3 == 1 ? 1500 : LARGE;
-        snprintf(key, sizeof key, "key%08u", i);
-        assert_int_equal(warm_get(read, TIERS_SPACE_USER, key, 11, &item), 0);
-        assert_int_equal(item.value_len, n);
-        assert_int_equal(item.cold, i % 2 == 1);
-        if (item.cold) {
-            assert_int_equal(item.location.offset, i * 4096ull);
-        } else {
-            memset(value, 'a' + (int)(i % 26), n);
-            assert_memory_equal(item.value, value, n);
-        }
-    }
-    warm_read_end(read);
-    warm_read_close(read);
-}
-
 static void every_damage_to_the_header_of_an_item_is_found(void **state)
 {
     (void)state;
@@ -649,8 +552,6 @@ int main(void)
         TEST(a_file_of_another_kind_is_refused),
         TEST(a_truncated_file_is_refused_and_never_faults),
         TEST(a_full_map_keeps_the_old_state),
-        TEST(repacking_gives_back_the_pages_of_demoted_values),
-        TEST(repacking_changes_items_on_the_way_and_no_others),
         TEST(what_format_1_stored_is_still_read),
         TEST(a_later_format_is_refused),
         TEST(a_store_without_its_format_is_refused),

@@ -1,0 +1,370 @@
+/* Repacking: pages come back, what is to change changes, and all else stays as it was. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "lib/random.h"
+#include "lib/temp_folder.h"
+#include "warm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAP_BYTES (64u << 20)
+
+struct fixture {
+    char folder[TEMP_FOLDER_PATH_BYTES];
+    char text[512];
+    struct warm *warm;
+};
+
+static void reopen(struct fixture *f)
+{
+    if (f->warm != NULL) {
+        warm_close(f->warm);
+        f->warm = NULL;
+    }
+    assert_int_equal(warm_open(f->folder, MAP_BYTES, 0, &f->warm, f->text, sizeof f->text), 0);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    if (f->warm != NULL) {
+        warm_close(f->warm);
+    }
+    temp_folder_remove(f->folder);
+    free(f);
+    return 0;
+}
+
+static struct warm_write *begin(struct fixture *f)
+{
+    struct warm_write *write = NULL;
+    assert_int_equal(warm_write_begin(f->warm, &write), 0);
+    return write;
+}
+
+/* As the engine does with the first items; without it they would be taken for damage. */
+static void position_put(struct fixture *f)
+{
+    struct tiers_position position = {.index = 1};
+    struct warm_write *write = begin(f);
+    assert_int_equal(warm_set_position(write, &position), 0);
+    assert_int_equal(warm_write_commit(write), 0);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    temp_folder_make(f->folder);
+    reopen(f);
+    position_put(f);
+    *state = f;
+    return 0;
+}
+
+static const struct tiers_meta some_meta = {
+    .create_revision = 5, .mod_revision = 900, .version = 7, .flags = 3, .expires_ms = 1u << 20};
+
+static void put(struct warm_write *write, const char *key, const char *value)
+{
+    assert_int_equal(warm_put_inline(write, TIERS_SPACE_USER, key, strlen(key), &some_meta, 77,
+                                     value, strlen(value)),
+                     0);
+}
+
+static void put_cold(struct warm_write *write, const char *key, uint64_t segment, uint32_t bytes)
+{
+    struct cold_location location = {.segment = segment, .offset = 4096, .bytes = bytes};
+    assert_int_equal(
+        warm_put_cold(write, TIERS_SPACE_USER, key, strlen(key), &some_meta, 77, 10, &location), 0);
+}
+
+static struct warm_usage usage(struct fixture *f)
+{
+    struct warm_usage now;
+    warm_usage(f->warm, &now);
+    return now;
+}
+
+static uint64_t live_bytes(struct fixture *f, uint64_t id)
+{
+    struct warm_segment *segments = NULL;
+    size_t n = 0;
+    uint64_t live = UINT64_MAX;
+    assert_int_equal(warm_segments(f->warm, &segments, &n), 0);
+    for (size_t i = 0; i < n; i++) {
+        if (segments[i].id == id) {
+            live = segments[i].live_bytes;
+        }
+    }
+    free(segments);
+    return live;
+}
+
+static void repacking_gives_back_the_pages_of_demoted_values(void **state)
+{
+    struct fixture *f = *state;
+    enum { KEYS = 20000 };
+    char key[32];
+    char value[257];
+    memset(value, 'v', 256);
+    value[256] = '\0';
+    struct warm_write *write = begin(f);
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(key, sizeof key, "key%08d", i);
+        put(write, key, value);
+    }
+    assert_int_equal(warm_write_commit(write), 0);
+    uint64_t before = usage(f).used_bytes;
+
+    write = begin(f);
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(key, sizeof key, "key%08d", i);
+        put_cold(write, key, 1, 300);
+    }
+    assert_int_equal(
+        warm_repack(write, TIERS_SPACE_USER, "key00000000", 11, "key99999999", 11, NULL, NULL), 0);
+    assert_int_equal(warm_write_commit(write), 0);
+    uint64_t after = usage(f).used_bytes;
+    print_message("used bytes %lu before, %lu after: %lu a key\n", (unsigned long)before,
+                  (unsigned long)after, (unsigned long)(after / KEYS));
+    assert_true(after < before / 4);
+    assert_int_equal(usage(f).keys, KEYS);
+    assert_int_equal(usage(f).cold_keys, KEYS);
+    assert_int_equal(live_bytes(f, 1), 300ull * KEYS);
+}
+
+/* Every second one of its keys becomes a pointer. */
+static bool second_to_cold(void *context, const void *key, size_t key_len,
+                           const struct warm_item *item, struct warm_item *ret_item)
+{
+    unsigned *n = context;
+    (void)key_len;
+    assert_false(item->cold);
+    assert_int_equal(memcmp(key, "key", 3), 0);
+    *ret_item = *item;
+    ret_item->cold = true;
+    ret_item->value = NULL;
+    ret_item->location = (struct cold_location){.segment = 1, .offset = *n * 4096ull, .bytes = 300};
+    return (*n)++ % 2 == 1;
+}
+
+static void repacking_changes_items_on_the_way_and_no_others(void **state)
+{
+    struct fixture *f = *state;
+    enum { KEYS = 3000, LARGE = 5000 };
+    char key[32];
+    char value[LARGE + 1];
+    unsigned asked = 0;
+    struct warm_write *write = begin(f);
+    for (int i = 0; i < KEYS; i++) {
+        /* Small ones, ones with pages of their own, and what lies between. */
+        size_t n = i % 3 == 0 ? 100 : i % 3 == 1 ? 1500 : LARGE;
+        memset(value, 'a' + i % 26, n);
+        value[n] = '\0';
+        snprintf(key, sizeof key, "key%08d", i);
+        put(write, key, value);
+    }
+    put(write, "kex", "before");
+    put(write, "kez", "behind");
+    assert_int_equal(warm_write_commit(write), 0);
+    write = begin(f);
+    assert_int_equal(warm_repack(write, TIERS_SPACE_USER, "key00000000", 11, "key99999999", 11,
+                                 second_to_cold, &asked),
+                     0);
+    assert_int_equal(warm_write_commit(write), 0);
+    assert_int_equal(asked, KEYS);
+    assert_int_equal(usage(f).keys, KEYS + 2);
+    assert_int_equal(usage(f).cold_keys, KEYS / 2);
+    assert_int_equal(live_bytes(f, 1), 300ull * (KEYS / 2));
+    struct warm_read *read = NULL;
+    assert_int_equal(warm_read_open(f->warm, &read), 0);
+    assert_int_equal(warm_read_begin(read), 0);
+    for (unsigned i = 0; i < KEYS; i++) {
+        struct warm_item item;
+        size_t n = i % 3 == 0 ? 100 : i % 3 == 1 ? 1500 : LARGE;
+        snprintf(key, sizeof key, "key%08u", i);
+        assert_int_equal(warm_get(read, TIERS_SPACE_USER, key, 11, &item), 0);
+        assert_int_equal(item.value_len, n);
+        assert_int_equal(item.cold, i % 2 == 1);
+        if (item.cold) {
+            assert_int_equal(item.location.offset, i * 4096ull);
+        } else {
+            memset(value, 'a' + (int)(i % 26), n);
+            assert_memory_equal(item.value, value, n);
+        }
+    }
+    warm_read_end(read);
+    warm_read_close(read);
+}
+
+/* ---- Against a model ---- */
+
+#define MODEL_KEYS  20000
+#define MODEL_ROUND 12
+
+/* What is expected of the key of the same number. */
+struct model_item {
+    bool present;
+    bool cold;
+    uint32_t value_len;
+    uint64_t offset; /* Of a cold one */
+};
+
+struct model {
+    struct model_item items[MODEL_KEYS];
+    struct random random;
+    uint64_t cold_next;
+    unsigned to_cold; /* Of a hundred items, this round */
+    unsigned to_large;
+    unsigned char bytes[4096];
+};
+
+/* Keys of many lengths; their order is that of their numbers. */
+static size_t model_key(unsigned i, char key[160])
+{
+    int n = snprintf(key, 160, "key%08u-%.*s", i, (int)(i * 7 % 130),
+                     "a longer name, a longer name, a longer name, a longer name, a longer name, "
+                     "a longer name, a longer name, a longer name, a longer name");
+    return (size_t)n;
+}
+
+static const void *model_value(struct model *model, unsigned i, uint32_t value_len)
+{
+    memset(model->bytes, (int)(i % 251), value_len);
+    return model->bytes;
+}
+
+/* Items become pointers, or smaller or larger values, or stay. */
+static bool model_change(void *context, const void *key, size_t key_len,
+                         const struct warm_item *item, struct warm_item *ret_item)
+{
+    struct model *model = context;
+    char number[9] = {0};
+    assert_true(key_len > 11);
+    memcpy(number, (const char *)key + 3, 8);
+    unsigned i = (unsigned)strtoul(number, NULL, 10);
+    struct model_item *expected = &model->items[i];
+    assert_true(expected->present);
+    assert_int_equal(item->cold, expected->cold);
+    *ret_item = *item;
+    if (!item->cold && random_below(&model->random, 100) < model->to_cold) {
+        expected->cold = true;
+        expected->offset = model->cold_next += 4096;
+        ret_item->cold = true;
+        ret_item->value = NULL;
+        ret_item->location =
+            (struct cold_location){.segment = 1, .offset = expected->offset, .bytes = 300};
+        return true;
+    }
+    if (!item->cold && random_below(&model->random, 100) < model->to_large) {
+        expected->value_len = (uint32_t)random_below(&model->random, 1700);
+        ret_item->value_len = expected->value_len;
+        ret_item->value = model_value(model, i, expected->value_len);
+        return true;
+    }
+    return false;
+}
+
+static void model_compare(struct fixture *f, struct model *model)
+{
+    struct warm_read *read = NULL;
+    const void *key = NULL;
+    size_t key_len = 0;
+    struct warm_item item;
+    uint64_t cold = 0;
+    assert_int_equal(warm_read_open(f->warm, &read), 0);
+    assert_int_equal(warm_read_begin(read), 0);
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        const struct model_item *expected = &model->items[i];
+        char name[160];
+        if (!expected->present) {
+            continue;
+        }
+        assert_int_equal(warm_next(read, TIERS_SPACE_USER, key, key_len, &key, &key_len, &item), 0);
+        assert_int_equal(key_len, model_key(i, name));
+        assert_memory_equal(key, name, key_len);
+        assert_int_equal(item.cold, expected->cold);
+        assert_int_equal(item.value_len, expected->value_len);
+        if (item.cold) {
+            assert_int_equal(item.location.offset, expected->offset);
+        } else {
+            assert_memory_equal(item.value, model_value(model, i, item.value_len), item.value_len);
+        }
+        cold += item.cold;
+    }
+    assert_int_equal(warm_next(read, TIERS_SPACE_USER, key, key_len, &key, &key_len, &item),
+                     TIERS_NOT_FOUND);
+    warm_read_end(read);
+    warm_read_close(read);
+    assert_int_equal(usage(f).cold_keys, cold);
+    assert_int_equal(live_bytes(f, 1), cold > 0 ? 300 * cold : UINT64_MAX);
+}
+
+static void model_fill(struct fixture *f, struct model *model)
+{
+    struct warm_write *write = begin(f);
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        char key[160];
+        struct model_item *expected = &model->items[i];
+        if (expected->present || random_below(&model->random, 100) < 30) {
+            continue;
+        }
+        expected->present = true;
+        expected->value_len = (uint32_t)random_below(
+            &model->random, random_below(&model->random, 4) == 0 ? 4096 : 1200);
+        size_t key_len = model_key(i, key);
+        assert_int_equal(warm_put_inline(write, TIERS_SPACE_USER, key, key_len, &some_meta, 77,
+                                         model_value(model, i, expected->value_len),
+                                         expected->value_len),
+                         0);
+    }
+    assert_int_equal(warm_write_commit(write), 0);
+}
+
+static void repacking_any_range_keeps_every_item(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t seed = random_seed();
+    struct model *model = calloc(1, sizeof *model);
+    assert_non_null(model);
+    print_message("seed %llu\n", (unsigned long long)seed);
+    random_init(&model->random, seed);
+    for (unsigned round = 0; round < MODEL_ROUND; round++) {
+        model_fill(f, model);
+        unsigned first = (unsigned)random_below(&model->random, MODEL_KEYS);
+        unsigned last = first + (unsigned)random_below(&model->random, MODEL_KEYS - first);
+        char first_key[160];
+        char last_key[160];
+        size_t first_len = model_key(first, first_key);
+        size_t last_len = model_key(last, last_key);
+        model->to_cold = (unsigned)random_below(&model->random, 101);
+        model->to_large = (unsigned)random_below(&model->random, 50);
+        struct warm_write *write = begin(f);
+        assert_int_equal(warm_repack(write, TIERS_SPACE_USER, first_key, first_len, last_key,
+                                     last_len, model_change, model),
+                         0);
+        assert_int_equal(warm_write_commit(write), 0);
+        model_compare(f, model);
+    }
+    free(model);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(repacking_gives_back_the_pages_of_demoted_values),
+        TEST(repacking_changes_items_on_the_way_and_no_others),
+        TEST(repacking_any_range_keeps_every_item),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
