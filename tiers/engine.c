@@ -147,9 +147,7 @@ static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record 
     uint64_t now_ms = dirty_active_opened_ms(tiers->dirty) == 0 ? engine_now_ms(tiers) : 0;
     int error = dirty_add(tiers->dirty, hash, record, now_ms);
     if (error == 0) {
-        error = hot_write(tiers->hot, hash, record);
-    }
-    if (error == 0) {
+        hot_write(tiers->hot, hash, record);
         tiers->applying.state_hash += record->digest - (old->exists ? old->digest : 0);
         sample_applied(tiers, hash, record);
     }

@@ -18,7 +18,7 @@
  * So what is admitted is the current version. That the snapshot begins after the miss is the
  * reader's part of the bargain.
  *
- * Fails only for want of memory. Threads: see hot.h.
+ * Only opening, and a switch of the policy, fail for want of memory. Threads: see hot.h.
  */
 #include "hot.h"
 
@@ -27,7 +27,6 @@
 #include "record.h"
 
 #include <assert.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -39,9 +38,6 @@
 #define EVICTIONS_PER_LOCK 64
 /* So does a switch of the policy. */
 #define MOVES_PER_LOCK 256
-
-/* Entries of a chain that are announced; those behind them are waited for. */
-#define PREFETCHED_ENTRIES_MAX 3
 
 /* Part of a shard's budget that what is read seldom leaves free. */
 #define SELDOM_ROOM_DIVISOR 8
@@ -61,8 +57,8 @@ struct hot_shard {
     pthread_mutex_t lock __attribute__((aligned(64)));
     struct hot_policy policy;
     uint64_t budget_bytes;
-    uint64_t bytes;       /* Everything: this struct, buckets, policy, entries, records */
-    uint64_t own_bytes;   /* Of that, what is no entry or record */
+    uint64_t bytes;       /* Everything: this struct, buckets, policy, records */
+    uint64_t own_bytes;   /* Of that, what is no record */
     uint64_t clean_bytes; /* Of that, what the policy may evict */
     uint64_t evictions;
     uint64_t tickets[TICKET_STRIPES];
@@ -102,35 +98,28 @@ static void shard_unlock(struct hot_shard *shard)
 
 /* ------------------------------------------------------------------------------------- entries */
 
-/* An entry of its own reference, in neither table nor policy. NULL: out of memory. */
-static struct hot_entry *entry_new(uint64_t hash, const struct tiers_record *record,
-                                   enum hot_entry_state state)
+/* The entry of a record that enters now: it holds a reference. Lock held. */
+static struct hot_entry *entry_begin(uint64_t hash, const struct tiers_record *record)
 {
-    struct hot_entry *entry = malloc(sizeof(*entry));
-    if (entry == NULL)
-        return NULL;
-    size_t entry_bytes = malloc_usable_size(entry) + RECORD_ALLOCATION_OVERHEAD_BYTES;
-    *entry = (struct hot_entry){
-        .node = {.key_hash = hash, .size = (uint32_t)entry_bytes + record->charge},
-        .record = record,
-        .state = state,
-    };
+    struct hot_entry *entry = hot_entry_of(record);
+    assert(entry->state == HOT_NEW);
+    entry->node.key_hash = hash;
+    entry->node.size = record->charge;
     tiers_record_retain(record);
     return entry;
 }
 
-static void entry_free(struct hot_entry *entry)
+static void entry_release(struct hot_entry *entry)
 {
-    tiers_record_release(entry->record);
-    free(entry);
+    tiers_record_release(hot_entry_record(entry));
 }
 
-static void entries_free(struct hot_entry *gone)
+static void entries_release(struct hot_entry *gone)
 {
     while (gone != NULL) {
         struct hot_entry *next = gone->chain;
         assert(gone->state == HOT_GONE);
-        entry_free(gone);
+        entry_release(gone);
         gone = next;
     }
 }
@@ -162,15 +151,21 @@ static void shard_insert(struct hot_shard *shard, struct hot_entry *entry)
     shard->bytes += entry->node.size;
 }
 
-/* Takes an entry that is not in the policy out of the table and puts it on the list `gone`. */
-static void shard_drop(struct hot_shard *shard, struct hot_entry *entry, struct hot_entry **gone)
+/* The entry has left table and policy: onto the list `gone`. */
+static void entry_gone(struct hot_shard *shard, struct hot_entry *entry, struct hot_entry **gone)
 {
-    hot_table_remove(&shard->table, entry);
     assert(shard->bytes >= entry->node.size);
     shard->bytes -= entry->node.size;
     entry->state = HOT_GONE;
     entry->chain = *gone;
     *gone = entry;
+}
+
+/* Takes an entry that is not in the policy out of the table. */
+static void shard_drop(struct hot_shard *shard, struct hot_entry *entry, struct hot_entry **gone)
+{
+    hot_table_remove(&shard->table, entry);
+    entry_gone(shard, entry, gone);
 }
 
 static void policy_enter(struct hot_shard *shard, struct hot_entry *entry)
@@ -231,12 +226,12 @@ static void shard_settle(struct hot_shard *shard, struct hot_entry *gone)
 {
     while (shard_evict(shard, &gone)) {
         shard_unlock(shard);
-        entries_free(gone);
+        entries_release(gone);
         gone = NULL;
         shard_lock(shard);
     }
     shard_unlock(shard);
-    entries_free(gone);
+    entries_release(gone);
 }
 
 /* --------------------------------------------------------------------------- opening and closing
@@ -281,7 +276,7 @@ static int shard_open(struct hot_shard *shard, const struct policy_type *policy,
     goto out;
 
 fail_policy:
-    hot_table_close(&shard->table, entry_free);
+    hot_table_close(&shard->table, entry_release);
 fail_table:
     pthread_mutex_destroy(&shard->lock);
 out:
@@ -292,7 +287,7 @@ out:
 static void shard_close(struct hot_shard *shard)
 {
     hot_policy_close(&shard->policy);
-    hot_table_close(&shard->table, entry_free);
+    hot_table_close(&shard->table, entry_release);
     pthread_mutex_destroy(&shard->lock);
 }
 
@@ -352,13 +347,13 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
     if (entry == NULL) {
         *ret_ticket = *ticket_of(shard, hash);
         found = HOT_MISS;
-    } else if (entry->record->tombstone) {
+    } else if (hot_entry_record(entry)->tombstone) {
         found = HOT_TOMBSTONE;
     } else {
         if (entry->state == HOT_CLEAN)
             hot_policy_hit(&shard->policy, entry);
-        tiers_record_retain(entry->record);
-        *ret_record = entry->record;
+        *ret_record = hot_entry_record(entry);
+        tiers_record_retain(*ret_record);
     }
     shard_unlock(shard);
     return found;
@@ -366,28 +361,11 @@ enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, c
 
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n)
 {
-    uint64_t left[TIERS_PREFETCH_MAX];
-    size_t n_left = 0;
-
     assert(n <= TIERS_PREFETCH_MAX);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         hot_table_prefetch_bucket(&shard_of(hot, hashes[i])->table, hashes[i]);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (hot_table_prefetch_first(&shard_of(hot, hashes[i])->table, hashes[i]))
-            left[n_left++] = hashes[i];
-    }
-    for (unsigned n_known = 1; n_known <= PREFETCHED_ENTRIES_MAX && n_left > 0; n_known++) {
-        size_t kept = 0;
-        for (size_t i = 0; i < n_left; i++) {
-            struct hot_shard *shard = shard_of(hot, left[i]);
-            shard_lock(shard);
-            if (hot_table_prefetch_entry(&shard->table, left[i], n_known))
-                left[kept++] = left[i];
-            shard_unlock(shard);
-        }
-        n_left = kept;
-    }
+    for (size_t i = 0; i < n; i++)
+        hot_table_prefetch_entry(&shard_of(hot, hashes[i])->table, hashes[i]);
 }
 
 enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
@@ -399,56 +377,42 @@ enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, 
     shard_lock(shard);
     struct hot_entry *entry = hot_table_find(&shard->table, hash, space, key, key_len);
     if (entry != NULL) {
-        found = entry->record->tombstone ? HOT_TOMBSTONE : HOT_HIT;
-        tiers_record_retain(entry->record);
-        *ret_record = entry->record;
+        *ret_record = hot_entry_record(entry);
+        tiers_record_retain(*ret_record);
+        found = (*ret_record)->tombstone ? HOT_TOMBSTONE : HOT_HIT;
     }
     shard_unlock(shard);
     return found;
 }
 
-/* Puts `record` in place of the entry's, which it returns for the caller to release. */
-static const struct tiers_record *shard_replace(struct hot_shard *shard, struct hot_entry *entry,
-                                                const struct tiers_record *record)
+/* Puts `by` in place of an entry of the same key, which goes onto the list `gone`. */
+static void shard_replace(struct hot_shard *shard, struct hot_entry *entry, struct hot_entry *by,
+                          struct hot_entry **gone)
 {
-    const struct tiers_record *replaced = entry->record;
-
-    if (entry->state == HOT_CLEAN) {
+    by->was_clean = entry->was_clean || entry->state == HOT_CLEAN;
+    if (entry->state == HOT_CLEAN)
         policy_leave(shard, entry, false);
-        entry->was_clean = true;
-    }
-    entry->state = HOT_DIRTY;
-    shard->bytes -= entry->node.size;
-    entry->node.size = entry->node.size - replaced->charge + record->charge;
-    shard->bytes += entry->node.size;
-    tiers_record_retain(record);
-    entry->record = record;
-    return replaced;
+    hot_table_replace(&shard->table, entry, by);
+    shard->bytes += by->node.size;
+    entry_gone(shard, entry, gone);
 }
 
-int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
+void hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
 {
     struct hot_shard *shard = shard_of(hot, hash);
-    const struct tiers_record *replaced = NULL;
+    struct hot_entry *gone = NULL;
 
     shard_lock(shard);
-    struct hot_entry *entry = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
-                                             tiers_record_key(record), record->key_len);
-    if (entry != NULL) {
-        replaced = shard_replace(shard, entry, record);
-    } else {
-        entry = entry_new(hash, record, HOT_DIRTY);
-        if (entry == NULL) {
-            shard_unlock(shard);
-            return TIERS_NO_MEMORY;
-        }
+    struct hot_entry *before = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
+                                              tiers_record_key(record), record->key_len);
+    struct hot_entry *entry = entry_begin(hash, record);
+    if (before != NULL)
+        shard_replace(shard, before, entry, &gone);
+    else
         shard_insert(shard, entry);
-    }
+    entry->state = HOT_DIRTY;
     ++*ticket_of(shard, hash);
-    shard_settle(shard, NULL);
-    if (replaced != NULL)
-        tiers_record_release(replaced);
-    return 0;
+    shard_settle(shard, gone);
 }
 
 /* Whether the shard takes a clean entry of this size beside `used` bytes. */
@@ -488,22 +452,18 @@ bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record
                bool is_seldom)
 {
     struct hot_shard *shard = shard_of(hot, hash);
-    bool admitted = false;
     struct hot_entry *gone = NULL;
 
     assert(!record->tombstone);
-    struct hot_entry *entry = entry_new(hash, record, HOT_GONE);
-    if (entry == NULL)
-        return false;
     shard_lock(shard);
-    if (ticket != *ticket_of(shard, hash) || !shard_admits(shard, entry->node.size, is_seldom) ||
-        hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
-                       tiers_record_key(record), record->key_len) != NULL) {
-        gone = entry;
-    } else {
+    bool admitted = ticket == *ticket_of(shard, hash) && hot_entry_of(record)->state == HOT_NEW &&
+                    shard_admits(shard, record->charge, is_seldom) &&
+                    hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
+                                   tiers_record_key(record), record->key_len) == NULL;
+    if (admitted) {
+        struct hot_entry *entry = entry_begin(hash, record);
         shard_insert(shard, entry);
         shard_make_clean(shard, entry, &gone);
-        admitted = true;
     }
     shard_settle(shard, gone);
     return admitted;
@@ -517,7 +477,7 @@ void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record
     shard_lock(shard);
     struct hot_entry *entry = hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
                                              tiers_record_key(record), record->key_len);
-    if (entry == NULL || entry->record != record || entry->state != HOT_DIRTY) {
+    if (entry == NULL || entry != hot_entry_of(record) || entry->state != HOT_DIRTY) {
         shard_unlock(shard);
         return;
     }

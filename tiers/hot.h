@@ -2,8 +2,8 @@
  *
  * It holds clean records (also in the warm tier; the policy may evict them) and dirty ones (not yet
  * flushed; pinned). A shard is a table, a lock and an instance of the policy. Every byte counts
- * against the budget: records as the allocator rounds them, entries, table slots, what the policy
- * remembers of keys that left.
+ * against the budget: records as the allocator rounds them, buckets, what the policy remembers of
+ * keys that left. A record enters once: one that left is never offered again.
  *
  * One applier thread writes; any thread reads and admits; the mover cleans.
  *
@@ -18,8 +18,8 @@
 #include "tiers/policy.h"
 #include "tiers/tiers.h"
 
-/* About what a key takes beside its record's charge: an entry and its share of the buckets. */
-#define HOT_KEY_OVERHEAD_BYTES 80
+/* About what a key takes beside its record's charge: its share of the buckets. */
+#define HOT_KEY_OVERHEAD_BYTES 16
 
 struct hot;
 
@@ -57,15 +57,15 @@ enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, 
  * the processor's cache. */
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n);
 
-/* Applier. Makes `record` the key's current one, dirty and pinned, and evicts clean records if the
- * budget asks for it. Takes a reference of its own. 0, or TIERS_NO_MEMORY with nothing changed. */
-int hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record);
+/* Applier. Makes `record`, a new one, the key's current one, dirty and pinned, and evicts clean
+ * records if the budget asks for it. Takes a reference of its own. */
+void hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record);
 
 /* Any thread. Adds a clean record, no tombstone, unless the key is present or the ticket is stale;
  * true if added. Takes a reference of its own. A record for which a shard has no room beside its
- * dirty records is not added, nor one that the policy does not admit, nor any when memory is short.
- * One that `is_seldom` read is not added either where it would leave less than an eighth of the
- * shard's budget free: others need not make room for it. */
+ * dirty records is not added, nor one that the policy does not admit, nor one that was in hot
+ * before. One that `is_seldom` read is not added either where it would leave less than an eighth of
+ * the shard's budget free: others need not make room for it. */
 bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket,
                bool is_seldom);
 

@@ -18,6 +18,16 @@ static struct hot_policy_instance *instance_of(struct hot_policy *policy,
     return entry->generation == policy->generation ? &policy->now : &policy->before;
 }
 
+void hot_policy_tell_hits(struct hot_policy *policy)
+{
+    for (unsigned i = 0; i < policy->n_hits; i++) {
+        struct hot_entry *entry = policy->hits[i];
+        struct hot_policy_instance *instance = instance_of(policy, entry);
+        instance->type->hit(instance->policy, &entry->node);
+    }
+    policy->n_hits = 0;
+}
+
 static int instance_open(struct hot_policy_instance *instance, const struct policy_type *type,
                          uint64_t capacity)
 {
@@ -57,6 +67,7 @@ bool hot_policy_admits(const struct hot_policy *policy, uint32_t size)
 
 void hot_policy_prepare(struct hot_policy *policy, const struct hot_entry *entry)
 {
+    hot_policy_tell_hits(policy);
     if (policy->now.type->prepare != NULL)
         policy->now.type->prepare(policy->now.policy, entry->node.key_hash, entry->node.size);
 }
@@ -70,20 +81,14 @@ static void insert_now(struct hot_policy *policy, struct hot_entry *entry)
 
 void hot_policy_enter(struct hot_policy *policy, struct hot_entry *entry)
 {
+    hot_policy_tell_hits(policy);
     policy->n++;
     insert_now(policy, entry);
 }
 
-void hot_policy_tell_hit(struct hot_policy *policy, struct hot_entry *entry)
-{
-    struct hot_policy_instance *instance = instance_of(policy, entry);
-
-    entry->policy_time = ++policy->time;
-    instance->type->hit(instance->policy, &entry->node);
-}
-
 void hot_policy_leave(struct hot_policy *policy, struct hot_entry *entry, bool evicted)
 {
+    hot_policy_tell_hits(policy);
     struct hot_policy_instance *instance = instance_of(policy, entry);
 
     assert(policy->n > 0);
@@ -93,6 +98,7 @@ void hot_policy_leave(struct hot_policy *policy, struct hot_entry *entry, bool e
 
 struct hot_entry *hot_policy_victim(struct hot_policy *policy)
 {
+    hot_policy_tell_hits(policy);
     struct policy_node *node = NULL;
 
     if (policy->before.type != NULL)
@@ -117,6 +123,7 @@ size_t hot_policy_bytes(const struct hot_policy *policy)
 /* The instance before has its entries to hand over, no more to take in. */
 void hot_policy_resize(struct hot_policy *policy, uint64_t capacity)
 {
+    hot_policy_tell_hits(policy);
     if (policy->now.type->resize != NULL)
         policy->now.type->resize(policy->now.policy, capacity);
 }
@@ -126,6 +133,7 @@ int hot_policy_begin(struct hot_policy *policy, const struct policy_type *type, 
     struct hot_policy_instance next;
 
     assert(policy->before.type == NULL);
+    hot_policy_tell_hits(policy);
     if (instance_open(&next, type, capacity) != 0)
         return TIERS_NO_MEMORY;
     policy->before = policy->now;
@@ -136,6 +144,7 @@ int hot_policy_begin(struct hot_policy *policy, const struct policy_type *type, 
 
 void hot_policy_revert(struct hot_policy *policy)
 {
+    hot_policy_tell_hits(policy);
     struct hot_policy_instance since = policy->now;
 
     policy->now = policy->before;
@@ -147,6 +156,7 @@ bool hot_policy_move(struct hot_policy *policy, size_t n_max)
 {
     struct hot_policy_instance *before = &policy->before;
 
+    hot_policy_tell_hits(policy);
     if (before->type == NULL)
         return false;
     for (size_t i = 0; i < n_max; i++) {

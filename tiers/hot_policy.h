@@ -12,12 +12,17 @@ struct hot_policy_instance {
     struct policy *policy;
 };
 
+/* Hits that the policy is told of together. */
+#define HOT_POLICY_HITS_MAX 8
+
 struct hot_policy {
     struct hot_policy_instance now;
     struct hot_policy_instance before; /* While a switch is under way */
     uint32_t time;                     /* Advances with each insertion and hit that is told */
     uint8_t generation;                /* Entries of another one are in `before` */
+    uint8_t n_hits;                    /* Not told yet, in their order */
     size_t n;                          /* Entries in both */
+    struct hot_entry *hits[HOT_POLICY_HITS_MAX];
 };
 
 /* 0 or TIERS_NO_MEMORY. */
@@ -48,9 +53,12 @@ void hot_policy_revert(struct hot_policy *policy);
 bool hot_policy_move(struct hot_policy *policy, size_t n_max);
 
 /* Of hot_policy_hit only. */
-void hot_policy_tell_hit(struct hot_policy *policy, struct hot_entry *entry);
+void hot_policy_tell_hits(struct hot_policy *policy);
 
-/* Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
+/* The policy is told of several hits at once, and before it is told or asked anything else: by then
+ * the neighbours that an entry leaves in a list have come from memory.
+ *
+ * Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
  * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
  * same few keys do not pass the policy's lists to and fro between their caches. */
 static inline void hot_policy_hit(struct hot_policy *policy, struct hot_entry *entry)
@@ -58,7 +66,12 @@ static inline void hot_policy_hit(struct hot_policy *policy, struct hot_entry *e
     if (policy->now.type->tolerates_late_hits &&
         policy->time - entry->policy_time < policy->n / POLICY_LATE_HITS_DIVISOR)
         return;
-    hot_policy_tell_hit(policy, entry);
+    entry->policy_time = ++policy->time;
+    __builtin_prefetch(entry->node.next, 1);
+    __builtin_prefetch(entry->node.previous, 1);
+    policy->hits[policy->n_hits++] = entry;
+    if (policy->n_hits == HOT_POLICY_HITS_MAX)
+        hot_policy_tell_hits(policy);
 }
 
 #endif

@@ -1,52 +1,43 @@
-/* The hash table of one hot shard: entries in chains, each with the hash of its key.
+/* The hash table of one hot shard: entries by the hash of their key.
  *
- * Entries never move in memory (policies link them). The table grows by a bucket with each entry
- * (linear hashing; Litwin, VLDB 1980), so that a call costs microseconds at any size. Buckets never
- * move either: they lie in segments, each as large as all before it, which stay until the end.
+ * A bucket is one line of the processor's cache: pointers to entries, each with some bits of its
+ * hash beside it, so that a look-up waits for memory twice, for the bucket and for the entry that
+ * it looks for. What a full bucket has no room for is chained behind its last entry.
  *
- * The owner's lock guards everything here but for the first two steps of prefetching, which look at
- * buckets while others change them, and at nothing else.
+ * Entries never move in memory (policies link them). The table grows a bucket at a time (linear
+ * hashing; Litwin, VLDB 1980), so that a call costs microseconds at any size. Buckets never move
+ * either: they lie in segments, a quarter as large as all before it or less, which stay until the
+ * end.
+ *
+ * The owner's lock guards everything here but prefetching, which looks at buckets while others
+ * change them, and at nothing else.
  */
 #ifndef TIERS_HOT_TABLE_H
 #define TIERS_HOT_TABLE_H
 
-#include "tiers/policy.h"
-#include "tiers/tiers.h"
+#include "hot_entry.h"
 
 #include <stdatomic.h>
 
-/* HOT_CLEAN: linked in the table and the policy. HOT_DIRTY: linked in the table only, so that the
- * policy cannot name it as a victim. HOT_GONE: linked in neither, about to be freed.
- *
- *   from  event                 to
- *   -     hot_write             dirty
- *   -     hot_admit             clean
- *   clean hot_write             dirty
- *   dirty hot_write             dirty
- *   dirty hot_clean             clean, or gone if a tombstone or one that is not to stay
- *   clean eviction              gone */
-enum hot_entry_state { HOT_CLEAN, HOT_DIRTY, HOT_GONE };
+#define HOT_BUCKET_SLOTS 8
+/* Buckets are added beyond so many entries for each. */
+#define HOT_BUCKET_LOAD 4
 
-struct hot_entry {
-    struct policy_node node; /* key_hash is the entry's; size is entry and record together */
-    struct hot_entry *chain; /* Next in the bucket; in the list of those to free when gone */
-    const struct tiers_record *record;
-    uint8_t state;        /* enum hot_entry_state */
-    uint8_t generation;   /* Of the shard's policy that holds it; see hot_policy.h */
-    bool was_clean;       /* It had its place here before it was written */
-    uint32_t policy_time; /* Of the shard, when the policy was last told of this entry */
-};
+/* An entry's address with its tag above it; 0: free. See hot_table.c. */
+typedef _Atomic uint64_t hot_slot;
 
-typedef _Atomic(struct hot_entry *) hot_bucket;
+struct hot_bucket {
+    hot_slot slots[HOT_BUCKET_SLOTS];
+} __attribute__((aligned(64)));
 
-#define HOT_TABLE_SEGMENTS_MAX 40
+#define HOT_TABLE_SEGMENTS_MAX 128
 
 struct hot_table {
     _Atomic size_t n_buckets;
     size_t n; /* Entries */
     uint64_t bytes;
     unsigned n_segments;
-    _Atomic(hot_bucket *) segments[HOT_TABLE_SEGMENTS_MAX];
+    _Atomic(struct hot_bucket *) segments[HOT_TABLE_SEGMENTS_MAX];
 };
 
 /* 0 or TIERS_NO_MEMORY. */
@@ -59,16 +50,16 @@ void hot_table_close(struct hot_table *table, void (*free_entry)(struct hot_entr
 struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
                                  enum tiers_space space, const void *key, size_t key_len);
 
-/* The steps of a look-up, for many of them at a time: each brings into the processor's cache what
- * the next one reads. First the bucket and the first entry of its chain, both without the lock;
- * then, with n_known counting up from 1, the next entry, until that is behind the one that is
- * looked for: then that one's record and neighbours. False: there is no more to bring. */
+/* The steps of a look-up, for many of them at a time, without the lock: the first brings the bucket
+ * into the processor's cache, the second the entries that may be the one that is looked for. */
 void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash);
-bool hot_table_prefetch_first(const struct hot_table *table, uint64_t hash);
-bool hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash, unsigned n_known);
+void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash);
 
 /* The key must be absent. Never fails: without memory to grow, chains become longer. */
 void hot_table_insert(struct hot_table *table, struct hot_entry *entry);
+
+/* `entry` must be inside; `by`, of the same hash, takes its place. */
+void hot_table_replace(struct hot_table *table, struct hot_entry *entry, struct hot_entry *by);
 
 /* The entry must be inside. */
 void hot_table_remove(struct hot_table *table, struct hot_entry *entry);

@@ -154,7 +154,12 @@ static void hot_answered(struct tiers_reader *reader, const struct query *query,
     engine_sample(reader->tiers, query->hash, record->charge, SAMPLE_READ);
     reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
     if ((reader->sample >> 32 & HEAT_SAMPLE_MASK) == 0) {
-        heat_touch(reader->tiers->heat, query->hash);
+        /* The one before: its counters have come from memory by now. */
+        if (reader->heat_next != 0) {
+            heat_touch(reader->tiers->heat, reader->heat_next);
+        }
+        reader->heat_next = query->hash;
+        heat_prefetch(reader->tiers->heat, query->hash);
     }
 }
 

@@ -1,4 +1,5 @@
-/* The in-memory record: one allocation that holds the metadata, the key and the value.
+/* The in-memory record: one allocation that holds its place in the hot tier, the metadata, the key
+ * and the value.
  *
  * A record is filled before anyone else sees it and never changes afterwards, so readers need no
  * lock, only a reference. The last release frees it, on whichever thread that happens.
@@ -6,6 +7,8 @@
  * Fails only for want of memory. Any thread.
  */
 #include "record.h"
+
+#include "hot_entry.h"
 
 #include <assert.h>
 #include <malloc.h>
@@ -40,7 +43,7 @@ void tiers_record_release(const struct tiers_record *record)
         atomic_fetch_sub_explicit(&mutable_record(record)->references, 1, memory_order_acq_rel);
     assert(before > 0);
     if (before == 1)
-        free(mutable_record(record));
+        free(hot_entry_of(record));
 }
 
 uint64_t record_key_hash(enum tiers_space space, const void *key, size_t key_len)
@@ -83,15 +86,18 @@ static struct tiers_record *record_allocate(enum tiers_space space, const void *
                                             size_t value_len)
 {
     assert(key_len > 0 && key_len <= TIERS_KEY_BYTES_MAX && value_len <= TIERS_VALUE_BYTES_MAX);
-    struct tiers_record *record = malloc(sizeof(*record) + key_len + value_len);
-    if (record == NULL)
+    struct hot_entry *entry =
+        malloc(sizeof(*entry) + sizeof(struct tiers_record) + key_len + value_len);
+    if (entry == NULL)
         return NULL;
+    *entry = (struct hot_entry){.state = HOT_NEW};
+    struct tiers_record *record = mutable_record(hot_entry_record(entry));
     memset(record, 0, sizeof(*record));
     atomic_init(&record->references, 1);
     record->value_len = (uint32_t)value_len;
     record->key_len = (uint16_t)key_len;
     record->space = (uint8_t)space;
-    record->charge = (uint32_t)(malloc_usable_size(record) + RECORD_ALLOCATION_OVERHEAD_BYTES);
+    record->charge = (uint32_t)(malloc_usable_size(entry) + RECORD_ALLOCATION_OVERHEAD_BYTES);
     memcpy(record->bytes, key, key_len);
     return record;
 }

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "hot_entry.h"
 #include "record.h"
 
 #include <malloc.h>
@@ -51,8 +52,8 @@ static void the_charge_covers_what_the_allocator_took(void **state)
     (void)state;
     struct tiers_record *record = record_new(TIERS_SPACE_USER, "k", 1, value, sizeof(value), &meta);
     assert_non_null(record);
-    assert_true(record->charge > malloc_usable_size(record));
-    assert_true(record->charge >= sizeof(*record) + 1 + sizeof(value));
+    assert_true(record->charge > malloc_usable_size(hot_entry_of(record)));
+    assert_true(record->charge >= sizeof(struct hot_entry) + sizeof(*record) + 1 + sizeof(value));
     tiers_record_release(record);
 }
 
