@@ -42,7 +42,7 @@ struct tiers_reader {
     struct warm_read *warm_read;
     struct cold_reader *cold_reader;
     int event_fd;
-    bool quiet; /* Neither counts nor moves anything: tiers_each */
+    bool quiet;         /* Neither counts nor moves anything: tiers_each */
     uint64_t sample;    /* Pseudo-random: which hits of hot count as heat */
     uint64_t heat_next; /* Hash of the last such, not counted yet; 0: none */
     unsigned residency_turn;
