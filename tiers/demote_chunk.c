@@ -80,7 +80,7 @@ static void candidates_rank(struct demote_chunk *chunk, size_t from, const uint6
 static int candidates_take(struct demote_chunk *chunk)
 {
     const struct mover_demotion *demotion = &chunk->mover->demotion;
-    uint64_t hashes[RANKED_AT_ONCE];
+    uint64_t hashes[RANKED_AT_ONCE] = {0};
     size_t from = chunk->n;
     int error = 0;
     while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->n - from < RANKED_AT_ONCE &&
