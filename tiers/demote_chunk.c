@@ -309,8 +309,7 @@ static void item_prefetch(const struct demote_candidate *candidate)
 }
 
 /* As warm_repack_change. */
-static bool item_point(void *context, const void *key, size_t key_len, const struct warm_item *item,
-                       struct warm_item *ret_item)
+static bool item_point(void *context, const struct warm_stored *stored, struct warm_item *ret_item)
 {
     struct pointing *pointing = context;
     const struct demote_chunk *chunk = pointing->chunk;
@@ -320,7 +319,7 @@ static bool item_point(void *context, const void *key, size_t key_len, const str
     }
     while (pointing->next < chunk->n) {
         const struct demote_candidate *candidate = &chunk->candidates[pointing->next];
-        order = keys_compare(candidate->key, candidate->key_len, key, key_len);
+        order = keys_compare(candidate->key, candidate->key_len, stored->key, stored->key_len);
         if (order >= 0) {
             break;
         }
@@ -330,10 +329,10 @@ static bool item_point(void *context, const void *key, size_t key_len, const str
         return false;
     }
     const struct demote_candidate *candidate = &chunk->candidates[pointing->next++];
-    if (!candidate->chosen || !is_unchanged(candidate, item)) {
+    if (!candidate->chosen || !warm_stored_is(stored, &candidate->item)) {
         return false;
     }
-    *ret_item = *item;
+    *ret_item = candidate->item;
     ret_item->cold = true;
     ret_item->value = NULL;
     ret_item->location = candidate->location;

@@ -2,20 +2,22 @@
 #ifndef TIERS_LITTLE_ENDIAN_H
 #define TIERS_LITTLE_ENDIAN_H
 
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 
-static inline void little_endian_put(unsigned char *to, uint64_t value, unsigned bytes)
+/* With a constant number of bytes either is one instruction. */
+static inline void little_endian_put(unsigned char *to, uint64_t value, size_t bytes)
 {
-    for (unsigned i = 0; i < bytes; i++)
-        to[i] = (unsigned char)(value >> (8 * i));
+    uint64_t stored = htole64(value);
+    memcpy(to, &stored, bytes);
 }
 
-static inline uint64_t little_endian_get(const unsigned char *from, unsigned bytes)
+static inline uint64_t little_endian_get(const unsigned char *from, size_t bytes)
 {
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        value |= (uint64_t)from[i] << (8 * i);
-    return value;
+    uint64_t stored = 0;
+    memcpy(&stored, from, bytes);
+    return le64toh(stored);
 }
 
 #endif

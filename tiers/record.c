@@ -9,6 +9,7 @@
 #include "record.h"
 
 #include "hot_entry.h"
+#include "little_endian.h"
 
 #include <assert.h>
 #include <malloc.h>
@@ -51,10 +52,9 @@ uint64_t record_key_hash(enum tiers_space space, const void *key, size_t key_len
     return XXH3_64bits_withSeed(key, key_len, (XXH64_hash_t)space);
 }
 
-static unsigned char *append_little_endian(unsigned char *to, uint64_t value, size_t n_bytes)
+static inline unsigned char *append_little_endian(unsigned char *to, uint64_t value, size_t n_bytes)
 {
-    for (size_t i = 0; i < n_bytes; i++)
-        to[i] = (unsigned char)(value >> (8 * i));
+    little_endian_put(to, value, n_bytes);
     return to + n_bytes;
 }
 

@@ -25,7 +25,9 @@ struct warm_item {
     bool cold;
     struct tiers_meta meta;
     uint64_t digest;
-    const void *value;  /* Inline: into the map, valid until the transaction ends or writes */
+    const void *stored; /* As it lies in the tree. Into the map, valid until the transaction ends or
+                         * writes; so is the value */
+    const void *value;  /* Inline */
     uint32_t value_len; /* Of the value itself, also when cold */
     struct cold_location location; /* Cold */
 };
@@ -122,10 +124,23 @@ int warm_put_cold(struct warm_write *write, enum tiers_space space, const void *
                   const struct cold_location *location);
 /* Deleting an absent key is no error. */
 int warm_delete(struct warm_write *write, enum tiers_space space, const void *key, size_t key_len);
+/* An item as it lies in the tree, not looked into. */
+struct warm_stored {
+    const void *key;
+    size_t key_len;
+    const void *bytes;
+    size_t n_bytes;
+};
+/* 0 or TIERS_CORRUPT. */
+int warm_stored_decode(const struct warm_stored *stored, struct warm_item *ret_item);
+/* Whether it is the same key's inline item that another snapshot, which still lasts, had: no more
+ * has changed since than its place. Costs less than to decode it. */
+bool warm_stored_is(const struct warm_stored *stored, const struct warm_item *item);
+
 /* Asked in key order; true: the item becomes *ret_item, whose value must not be the item's, and
  * whose digest must be. */
-typedef bool (*warm_repack_change)(void *context, const void *key, size_t key_len,
-                                   const struct warm_item *item, struct warm_item *ret_item);
+typedef bool (*warm_repack_change)(void *context, const struct warm_stored *stored,
+                                   struct warm_item *ret_item);
 /* Brings the small items between two keys (both included) closer together, and changes those that
  * `change` (may be NULL) says. LMDB joins pages only when it deletes: turning values into pointers
  * leaves pages mostly empty, this gives them back. */

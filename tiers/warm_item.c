@@ -24,12 +24,8 @@ struct cursor {
 
 static size_t varint_size(uint64_t value)
 {
-    size_t n = 1;
-    while (value >= 0x80) {
-        value >>= 7;
-        n++;
-    }
-    return n;
+    unsigned bits = 64 - (unsigned)__builtin_clzll(value | 1);
+    return (bits + 6) / 7;
 }
 
 static unsigned char *varint_put(unsigned char *out, uint64_t value)
@@ -42,7 +38,7 @@ static unsigned char *varint_put(unsigned char *out, uint64_t value)
     return out;
 }
 
-static uint64_t varint_get(struct cursor *cursor)
+static uint64_t varint_get_long(struct cursor *cursor)
 {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
@@ -65,6 +61,15 @@ static uint64_t varint_get(struct cursor *cursor)
     }
     cursor->damaged = true;
     return 0;
+}
+
+/* Most are one byte. */
+static inline uint64_t varint_get(struct cursor *cursor)
+{
+    if (cursor->next != cursor->end && *cursor->next < 0x80) {
+        return *cursor->next++;
+    }
+    return varint_get_long(cursor);
 }
 
 size_t warm_item_size(const struct warm_item *item)
@@ -115,6 +120,12 @@ void warm_item_encode(const struct warm_item *item, const MDB_val *key, void *re
     little_endian_put(header + 1, check_of(key, header, (size_t)(out - header)), CHECK_BYTES);
 }
 
+bool warm_item_may_be_cold(const MDB_val *data)
+{
+    const unsigned char *in = data->mv_data;
+    return data->mv_size > 0 && (in[0] == FORMAT_COLD || in[0] == FORMAT_1_COLD);
+}
+
 int warm_item_decode(const MDB_val *key, const MDB_val *data, struct warm_item *ret_item)
 {
     const unsigned char *in = data->mv_data;
@@ -127,7 +138,8 @@ int warm_item_decode(const MDB_val *key, const MDB_val *data, struct warm_item *
         return TIERS_CORRUPT;
     }
     size_t prefix = checked ? PREFIX_BYTES : 1;
-    struct warm_item item = {.cold = in[0] == FORMAT_COLD || in[0] == FORMAT_1_COLD,
+    struct warm_item item = {.cold = warm_item_may_be_cold(data),
+                             .stored = in,
                              .digest = little_endian_get(in + prefix, 8)};
     struct cursor cursor = {.next = in + prefix + 8, .end = in + n};
     uint64_t value_len = varint_get(&cursor);
@@ -163,4 +175,20 @@ int warm_item_decode(const MDB_val *key, const MDB_val *data, struct warm_item *
     }
     *ret_item = item;
     return 0;
+}
+
+int warm_stored_decode(const struct warm_stored *stored, struct warm_item *ret_item)
+{
+    MDB_val key = {.mv_size = stored->key_len, .mv_data = (void *)(uintptr_t)stored->key};
+    MDB_val data = {.mv_size = stored->n_bytes, .mv_data = (void *)(uintptr_t)stored->bytes};
+    return warm_item_decode(&key, &data, ret_item);
+}
+
+/* The digest speaks for the value. */
+bool warm_stored_is(const struct warm_stored *stored, const struct warm_item *item)
+{
+    assert(!item->cold);
+    size_t header_len = (size_t)((const char *)item->value - (const char *)item->stored);
+    return stored->n_bytes == header_len + item->value_len &&
+           memcmp(stored->bytes, item->stored, header_len) == 0;
 }

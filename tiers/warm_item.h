@@ -31,4 +31,7 @@ void warm_item_encode(const struct warm_item *item, const MDB_val *key, void *re
 /* 0 or TIERS_CORRUPT. An inline value points into the data. */
 int warm_item_decode(const MDB_val *key, const MDB_val *data, struct warm_item *ret_item);
 
+/* By the first byte alone: whether it may be a cold one. */
+bool warm_item_may_be_cold(const MDB_val *data);
+
 #endif

@@ -93,29 +93,39 @@ struct taking {
     size_t anchored;       /* Bytes since the last anchor, it included; 0: there is none yet */
 };
 
+/* What a changed item said of its segment, and says now. */
+static int item_live_move(struct taking *taking, const MDB_val *key, const MDB_val *data,
+                          const struct warm_item *changed)
+{
+    struct warm_item item;
+    int error = 0;
+    if (warm_item_may_be_cold(data)) {
+        error = warm_item_decode(key, data, &item);
+        if (error == 0) {
+            error = warm_segment_live_remove(taking->write, &item.location);
+        }
+    }
+    return error == 0 && changed->cold ? warm_segment_live_add(taking->write, &changed->location)
+                                       : error;
+}
+
 /* Puts the item under the cursor into the parcel, as it is or changed. *ret_taken: whether. */
 static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *data,
                      bool *ret_taken)
 {
-    struct warm_item item;
     struct warm_item changed;
-    int error = taking->change != NULL ? warm_item_decode(key, data, &item) : 0;
-    if (error) {
-        return error;
-    }
-    if (taking->change != NULL &&
-        taking->change(taking->context, key->mv_data, key->mv_size, &item, &changed)) {
+    struct warm_stored stored = {.key = key->mv_data,
+                                 .key_len = key->mv_size,
+                                 .bytes = data->mv_data,
+                                 .n_bytes = data->mv_size};
+    if (taking->change != NULL && taking->change(taking->context, &stored, &changed)) {
         unsigned char *out = parcel_add(&taking->parcel, key, warm_item_size(&changed));
         if (out == NULL) {
             return TIERS_NO_MEMORY;
         }
         warm_item_encode(&changed, key, out);
         *ret_taken = true;
-        if (item.cold) {
-            error = warm_segment_live_remove(taking->write, &item.location);
-        }
-        return error == 0 && changed.cold ? warm_segment_live_add(taking->write, &changed.location)
-                                          : error;
+        return item_live_move(taking, key, data, &changed);
     }
     *ret_taken = data->mv_size <= taking->leaf_bytes_max;
     if (*ret_taken) {

@@ -47,14 +47,13 @@ static void repacking_gives_back_the_pages_of_demoted_values(void **state)
 }
 
 /* Every second one of its keys becomes a pointer. */
-static bool second_to_cold(void *context, const void *key, size_t key_len,
-                           const struct warm_item *item, struct warm_item *ret_item)
+static bool second_to_cold(void *context, const struct warm_stored *stored,
+                           struct warm_item *ret_item)
 {
     unsigned *n = context;
-    (void)key_len;
-    assert_false(item->cold);
-    assert_int_equal(memcmp(key, "key", 3), 0);
-    *ret_item = *item;
+    assert_int_equal(warm_stored_decode(stored, ret_item), 0);
+    assert_false(ret_item->cold);
+    assert_int_equal(memcmp(stored->key, "key", 3), 0);
     ret_item->cold = true;
     ret_item->value = NULL;
     ret_item->location = (struct cold_location){.segment = 1, .offset = *n * 4096ull, .bytes = 300};
@@ -148,19 +147,19 @@ static const void *model_value(struct model *model, unsigned i, uint32_t value_l
 }
 
 /* Items become pointers, or smaller or larger values, or stay. */
-static bool model_change(void *context, const void *key, size_t key_len,
-                         const struct warm_item *item, struct warm_item *ret_item)
+static bool model_change(void *context, const struct warm_stored *stored,
+                         struct warm_item *ret_item)
 {
     struct model *model = context;
     char number[9] = {0};
-    assert_true(key_len > 11);
-    memcpy(number, (const char *)key + 3, 8);
+    assert_true(stored->key_len > 11);
+    memcpy(number, (const char *)stored->key + 3, 8);
     unsigned i = (unsigned)strtoul(number, NULL, 10);
     struct model_item *expected = &model->items[i];
     assert_true(expected->present);
-    assert_int_equal(item->cold, expected->cold);
-    *ret_item = *item;
-    if (!item->cold && random_below(&model->random, 100) < model->to_cold) {
+    assert_int_equal(warm_stored_decode(stored, ret_item), 0);
+    assert_int_equal(ret_item->cold, expected->cold);
+    if (!ret_item->cold && random_below(&model->random, 100) < model->to_cold) {
         expected->cold = true;
         expected->offset = model->cold_next += 4096;
         ret_item->cold = true;
@@ -169,7 +168,7 @@ static bool model_change(void *context, const void *key, size_t key_len,
             (struct cold_location){.segment = 1, .offset = expected->offset, .bytes = 300};
         return true;
     }
-    if (!item->cold && random_below(&model->random, 100) < model->to_large) {
+    if (!ret_item->cold && random_below(&model->random, 100) < model->to_large) {
         expected->value_len = (uint32_t)random_below(&model->random, 1700);
         ret_item->value_len = expected->value_len;
         ret_item->value = model_value(model, i, expected->value_len);
