@@ -4,7 +4,8 @@
  * and are drawn beforehand, uniformly (the worst case for caches) or skewed (a share of them from
  * a small set of hot keys). Prints one line a run; the ratio is the gain of two threads, the last
  * column the time of a processor that a get takes, which other processes on the machine disturb
- * less.
+ * less. The last line says how often a thread could read two places of as much memory, the second
+ * of which the first names: no table with records of their own can do with less.
  *
  * Usage: hot_bench [KEYS] [VALUE_BYTES] [GETS of a thread in each of its runs]
  */
@@ -170,6 +171,55 @@ static struct measured median(const struct subject *subject, bool skewed, unsign
     return (struct measured){.rate = rates[RUNS / 2], .cpu_ns = cpu_ns[RUNS / 2]};
 }
 
+/* ---- Memory alone ---- */
+
+/* About an entry, a record and an allocator's rounding. */
+#define PLACE_BYTES 256
+
+struct place {
+    struct place *next;
+    unsigned char other[PLACE_BYTES - sizeof(struct place *)];
+};
+
+/* All places in one random ring (Sattolo's shuffle). NULL: out of memory. */
+static struct place *places_new(unsigned n, uint64_t *random)
+{
+    struct place *places = calloc(n, sizeof(*places));
+    unsigned *order = malloc(n * sizeof(*order));
+
+    if (places != NULL && order != NULL) {
+        for (unsigned i = 0; i < n; i++)
+            order[i] = i;
+        for (unsigned i = n - 1; i > 0; i--) {
+            unsigned other = (unsigned)(random_next(random) % i);
+            unsigned moved = order[i];
+            order[i] = order[other];
+            order[other] = moved;
+        }
+        for (unsigned i = 0; i < n; i++)
+            places[order[i]].next = &places[order[(i + 1) % n]];
+    }
+    free(order);
+    return places;
+}
+
+/* Pairs of such reads a second, one thread. */
+static double memory_rate(unsigned n_places, uint64_t n_pairs)
+{
+    uint64_t random = 88172645463325252u;
+    struct place *places = places_new(n_places, &random);
+
+    if (places == NULL)
+        abort();
+    const struct place *volatile at = places;
+    double began = seconds_now(CLOCK_MONOTONIC);
+    for (uint64_t i = 0; i < n_pairs; i++)
+        at = at->next->next;
+    double rate = (double)n_pairs / (seconds_now(CLOCK_MONOTONIC) - began);
+    free(places);
+    return rate;
+}
+
 static void fill(struct hot *hot, unsigned n_keys, size_t value_bytes)
 {
     struct tiers_meta meta = {.mod_revision = 1};
@@ -216,5 +266,7 @@ int main(int argc, char **argv)
                two.rate / one.rate, one.cpu_ns, two.cpu_ns);
     }
     hot_close(subject.hot);
+    printf("memory   %u places  two reads %.2f M/s\n", n_keys,
+           memory_rate(n_keys, subject.n_gets) / 1e6);
     return 0;
 }
