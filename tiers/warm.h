@@ -88,12 +88,14 @@ bool warm_same_page(struct warm_read *read, const struct tiers_record *a,
 /* As warm_get, and faster when the key is near the one before, as in key order; else slower. */
 int warm_get_near(struct warm_read *read, enum tiers_space space, const void *key, size_t key_len,
                   struct warm_item *ret_item);
-/* Which pages were seen in memory, to be asked for once in each epoch. One for each thread, zeroed
- * at first; its owner changes the epoch about once a second. */
-#define WARM_RESIDENCY_PAGES 1024
+/* Which pages, and which blocks of pages, were seen in memory, to be asked for once in each epoch.
+ * One for each thread, zeroed at first; its owner changes the epoch about once a second. */
+#define WARM_RESIDENCY_PAGES  1024
+#define WARM_RESIDENCY_BLOCKS 8192
 struct warm_residency {
     uint16_t epoch;
     uint64_t pages[WARM_RESIDENCY_PAGES];
+    uint64_t blocks[WARM_RESIDENCY_BLOCKS];
 };
 /* Between begin and end. Whether warm_get of the key, and copying its value, would most likely find
  * all that it touches in memory. Does not wait for a disk itself; false if it cannot tell. */

@@ -3,7 +3,8 @@
  * LMDB has no answer to that, so this walks the tree as LMDB does, from the root that the snapshot
  * names, and asks the kernel about each page before it touches it (mincore). What was in memory
  * within the same epoch is not asked for again: branches answer without a system call, and so do
- * the leaves that everybody reads.
+ * the leaves that everybody reads. The kernel is asked about blocks of pages first: where all of a
+ * block is in memory, as most are of a file that nearly fits, its other pages need no call either.
  *
  * It only guesses: a page may go between the answer and its use, and one of a shape that is not
  * known counts as absent. The look-up itself is always LMDB's. */
@@ -16,9 +17,10 @@
 
 /* LMDB's own limit of depth. */
 #define DEPTH_MAX 32
-/* Of a value on pages of its own so many are asked for; a longer one is copied elsewhere, anyway.
- */
-#define VALUE_PAGES_MAX 64
+/* Pages that the kernel is asked about at once. */
+#define BLOCK_PAGES 64
+/* In the word of a block: all of it is in memory. */
+#define BLOCK_WHOLE ((uint64_t)1 << 16)
 
 struct lookup {
     struct warm_residency *residency;
@@ -35,15 +37,11 @@ static uint64_t remembered(const struct warm_residency *residency, uint64_t page
     return page << 16 | residency->epoch;
 }
 
-static bool pages_resident(const struct lookup *lookup, uint64_t page, size_t n)
+/* Asks the kernel. At most BLOCK_PAGES; false also if it does not tell. */
+static bool pages_are_there(const struct lookup *lookup, uint64_t page, size_t n)
 {
-    struct warm_residency *residency = lookup->residency;
-    unsigned char states[VALUE_PAGES_MAX];
-    uint64_t *slot = &residency->pages[page % WARM_RESIDENCY_PAGES];
-    if (n == 1 && *slot == remembered(residency, page)) {
-        return true;
-    }
-    if (n > VALUE_PAGES_MAX || page >= lookup->map_pages || n > lookup->map_pages - page ||
+    unsigned char states[BLOCK_PAGES];
+    if (n > BLOCK_PAGES || page >= lookup->map_pages || n > lookup->map_pages - page ||
         mincore(lookup->map + page * lookup->page_bytes, n * lookup->page_bytes, states) != 0) {
         return false;
     }
@@ -51,6 +49,32 @@ static bool pages_resident(const struct lookup *lookup, uint64_t page, size_t n)
         if ((states[i] & 1) == 0) {
             return false;
         }
+    }
+    return true;
+}
+
+/* Whether all pages of the page's block were in memory when this epoch first asked for one. */
+static bool block_resident(const struct lookup *lookup, uint64_t page)
+{
+    uint64_t block = page / BLOCK_PAGES;
+    uint64_t *slot = &lookup->residency->blocks[block % WARM_RESIDENCY_BLOCKS];
+    uint64_t word = block << 17 | lookup->residency->epoch;
+    if ((*slot & ~BLOCK_WHOLE) != word) {
+        bool whole = pages_are_there(lookup, block * BLOCK_PAGES, BLOCK_PAGES);
+        *slot = word | (whole ? BLOCK_WHOLE : 0);
+    }
+    return (*slot & BLOCK_WHOLE) != 0;
+}
+
+static bool page_resident(const struct lookup *lookup, uint64_t page)
+{
+    struct warm_residency *residency = lookup->residency;
+    uint64_t *slot = &residency->pages[page % WARM_RESIDENCY_PAGES];
+    if (*slot == remembered(residency, page) || block_resident(lookup, page)) {
+        return true;
+    }
+    if (!pages_are_there(lookup, page, 1)) {
+        return false;
     }
     *slot = remembered(residency, page);
     return true;
@@ -119,7 +143,8 @@ static bool value_resident(const struct lookup *lookup, const unsigned char *pag
         return false;
     }
     size_t n = (PAGE_HEADER_BYTES + get(node, 0, 4) + lookup->page_bytes - 1) / lookup->page_bytes;
-    return pages_resident(lookup, get(data, 0, 8), n);
+    /* A value of more than BLOCK_PAGES is copied elsewhere, anyway. */
+    return pages_are_there(lookup, get(data, 0, 8), n);
 }
 
 /* The tree of a space as the snapshot has it. Its row lies in a page that knows its own number, and
@@ -160,7 +185,7 @@ bool warm_resident(struct warm_read *read, struct warm_residency *residency, enu
         return true;
     }
     uint64_t page = tree.root;
-    for (unsigned depth = 1; depth <= DEPTH_MAX && pages_resident(&lookup, page, 1); depth++) {
+    for (unsigned depth = 1; depth <= DEPTH_MAX && page_resident(&lookup, page); depth++) {
         const unsigned char *bytes = lookup.map + page * lookup.page_bytes;
         if (depth == tree.depth) {
             return value_resident(&lookup, bytes);
