@@ -7,7 +7,7 @@
  *
  * Failures: a short or interrupted write goes on at the last whole block. One that fails, or never
  * progresses, is kept in cold->failure and voids what came since the last sync (cold.c). If the
- * ring itself fails the cold tier is stopped for good. Mover thread.
+ * ring itself fails the cold tier is stopped for good. Mover thread, or in its place.
  */
 #include "cold_internal.h"
 #include "file.h"

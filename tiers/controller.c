@@ -89,10 +89,6 @@ void controller_decide(const struct controller_input *input,
     if (chunk > CHUNK_BYTES_MAX) {
         chunk = CHUNK_BYTES_MAX;
     }
-    /* Equally cold keys all leave with their chunk: no more of them than have to. */
-    if (excess > 0 && chunk > excess) {
-        chunk = excess;
-    }
     /* Under a limit the disk is to have pauses between pieces, not seconds of work at a time. */
     if (input->bytes_per_second_max > 0 &&
         chunk > input->bytes_per_second_max / CHUNKS_PER_SECOND) {
@@ -105,6 +101,8 @@ void controller_decide(const struct controller_input *input,
         .demote_heat_max = heat,
         .demote_value_len_min = input->rounds_in_vain > 0 ? VALUE_LEN_MIN_URGENT : VALUE_LEN_MIN,
         .demote_chunk_bytes = chunk,
+        /* Equally cold keys all leave with their chunk: no more of them than have to. */
+        .demote_room_bytes = excess > CHUNK_BYTES_MIN ? excess : CHUNK_BYTES_MIN,
         .repack_always = input->rounds_in_vain > 0 && input->sparse,
     };
 }

@@ -28,7 +28,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Bytes of inline values by the rank of their keys. */
+/* What inline values take in the warm file, by the rank of their keys. */
 struct controller_histogram {
     uint64_t bytes[HEAT_MAX + 1];
 };
@@ -51,7 +51,9 @@ struct controller_input {
 struct controller_decision {
     unsigned demote_heat_max;      /* Keys up to this rank leave */
     uint32_t demote_value_len_min; /* Shorter values stay: a pointer would save nothing */
-    uint64_t demote_chunk_bytes;   /* Of items looked at in one transaction */
+    /* Of items looked at in one transaction: of their values, and of what they take in the file */
+    uint64_t demote_chunk_bytes;
+    uint64_t demote_room_bytes;
     bool repack_always;
 };
 

@@ -69,10 +69,17 @@ static void candidates_rank(struct demote_chunk *chunk, size_t from, const uint6
         if (!candidate->item.cold) {
             unsigned heat = heat_estimate(chunk->mover->tiers->heat, hashes[i - from]);
             candidate->rank = controller_rank(heat, candidate->item.value_len);
-            controller_histogram_add(&demotion->histogram, candidate->rank,
-                                     candidate->item.value_len);
+            controller_histogram_add(&demotion->histogram, candidate->rank, candidate->room);
         }
     }
+}
+
+/* Whether a decision lets a chunk take no more items. */
+static bool is_full(size_t n, uint64_t bytes, uint64_t room,
+                    const struct controller_decision *decision)
+{
+    return n == MOVER_BATCH_ITEMS_MAX || bytes >= decision->demote_chunk_bytes ||
+           room >= decision->demote_room_bytes;
 }
 
 /* Takes up to RANKED_AT_ONCE further items, whose heat is announced before it is asked for.
@@ -83,8 +90,8 @@ static int candidates_take(struct demote_chunk *chunk)
     uint64_t hashes[RANKED_AT_ONCE] = {0};
     size_t from = chunk->n;
     int error = 0;
-    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->n - from < RANKED_AT_ONCE &&
-           chunk->bytes < demotion->decision.demote_chunk_bytes) {
+    while (chunk->n - from < RANKED_AT_ONCE &&
+           !is_full(chunk->n, chunk->bytes, chunk->room, &demotion->decision)) {
         struct demote_candidate *candidate = &chunk->candidates[chunk->n];
         const struct demote_candidate *before = chunk->n > 0 ? candidate - 1 : NULL;
         const void *after = demotion->hand_len > 0 ? demotion->hand : NULL;
@@ -99,7 +106,10 @@ static int candidates_take(struct demote_chunk *chunk)
             uint64_t hash = record_key_hash(TIERS_SPACE_USER, candidate->key, candidate->key_len);
             heat_prefetch(chunk->mover->tiers->heat, hash);
             hashes[chunk->n - from] = hash;
+            candidate->room =
+                warm_item_bytes(chunk->mover->tiers->warm, candidate->key_len, &candidate->item);
             chunk->bytes += candidate->item.value_len;
+            chunk->room += candidate->room;
         }
         chunk->n++;
     }
@@ -109,9 +119,9 @@ static int candidates_take(struct demote_chunk *chunk)
 
 static int candidates_collect(struct demote_chunk *chunk)
 {
-    uint64_t bytes_max = chunk->mover->demotion.decision.demote_chunk_bytes;
+    const struct controller_decision *decision = &chunk->mover->demotion.decision;
     int error = 0;
-    while (chunk->n < MOVER_BATCH_ITEMS_MAX && chunk->bytes < bytes_max && error == 0) {
+    while (!is_full(chunk->n, chunk->bytes, chunk->room, decision) && error == 0) {
         error = candidates_take(chunk);
     }
     chunk->last = error == TIERS_NOT_FOUND;
@@ -175,6 +185,7 @@ static int chunk_append(struct demote_chunk *chunk)
         candidate->chosen = true;
         chunk->chosen_keys++;
         chunk->chosen_bytes += item->value_len;
+        chunk->chosen_room += candidate->room;
     }
     return 0;
 }
@@ -198,8 +209,10 @@ static void chunk_reset(struct demote_chunk *chunk, uint64_t leaving_bytes)
     chunk->leaving_bytes = leaving_bytes;
     chunk->n = 0;
     chunk->bytes = 0;
+    chunk->room = 0;
     chunk->chosen_keys = 0;
     chunk->chosen_bytes = 0;
+    chunk->chosen_room = 0;
     chunk->last = false;
     chunk->n_touched = 0;
     memcpy(chunk->hand_before, demotion->hand, demotion->hand_len);
@@ -208,6 +221,8 @@ static void chunk_reset(struct demote_chunk *chunk, uint64_t leaving_bytes)
 
 static void chunk_collect(struct demote_chunk *chunk, uint64_t leaving_bytes)
 {
+    chunk->histogram_before = chunk->mover->demotion.histogram;
+    chunk->decision_before = chunk->mover->demotion.decision;
     chunk_reset(chunk, leaving_bytes);
     decide(chunk);
     controller_histogram_halve(&chunk->mover->demotion.histogram);
@@ -216,6 +231,37 @@ static void chunk_collect(struct demote_chunk *chunk, uint64_t leaving_bytes)
     chunk->reading = chunk->error == 0;
     if (chunk->error == 0) {
         chunk->error = candidates_collect(chunk);
+    }
+}
+
+void demote_chunk_drop(struct demote_chunk *chunk)
+{
+    if (chunk != NULL && chunk->collected) {
+        chunk->mover->demotion.histogram = chunk->histogram_before;
+        chunk->mover->demotion.decision = chunk->decision_before;
+        chunk->collected = false;
+        snapshot_end(chunk);
+    }
+}
+
+/* What was collected ahead was too much if little has to leave by now. */
+static void chunk_cut(struct demote_chunk *chunk)
+{
+    uint64_t bytes = 0;
+    uint64_t room = 0;
+    size_t n = 0;
+    while (n < chunk->n && !is_full(n, bytes, room, &chunk->decision)) {
+        const struct demote_candidate *candidate = &chunk->candidates[n++];
+        if (!candidate->item.cold) {
+            bytes += candidate->item.value_len;
+            room += candidate->room;
+        }
+    }
+    if (n < chunk->n) {
+        chunk->n = n;
+        chunk->bytes = bytes;
+        chunk->room = room;
+        chunk->last = false;
     }
 }
 
@@ -232,6 +278,7 @@ void demote_chunk_prepare(struct demote_chunk *chunk, struct demote_chunk *ahead
         /* With this chunk's heat in the histogram, the first of all included. */
         decide(chunk);
         chunk->decision = chunk->mover->demotion.decision;
+        chunk_cut(chunk);
         chunk->step = DEMOTE_APPEND;
         chunk->error = chunk_append(chunk);
     }
@@ -240,7 +287,8 @@ void demote_chunk_prepare(struct demote_chunk *chunk, struct demote_chunk *ahead
     }
     if (chunk->error == 0 && ahead != NULL && !chunk->last) {
         cold_flush(cold);
-        chunk_collect(ahead, leaving_bytes + chunk->chosen_bytes);
+        /* How much of it has to leave is known when it is prepared. */
+        chunk_collect(ahead, 0);
         ahead->collected = true;
     }
     if (chunk->error == 0 && chunk->chosen_keys > 0) {

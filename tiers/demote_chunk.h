@@ -17,6 +17,7 @@ struct demote_candidate {
     const void *key;
     size_t key_len;
     struct warm_item item;
+    uint64_t room; /* warm_item_bytes, of an inline one */
     unsigned rank; /* Heat less the size's share */
     bool chosen;
     struct cold_location location;
@@ -27,14 +28,18 @@ enum demote_step { DEMOTE_LOOK_UP, DEMOTE_APPEND, DEMOTE_SYNC };
 struct demote_chunk {
     struct mover *mover;
     struct warm_read *read;
-    bool reading;           /* Begun and not ended */
-    bool collected;         /* Ahead, and not prepared yet */
-    uint64_t leaving_bytes; /* Of the chunk that is being pointed meanwhile */
+    bool reading;   /* Begun and not ended */
+    bool collected; /* Ahead, and not prepared yet; what it found there before: */
+    struct controller_histogram histogram_before;
+    struct controller_decision decision_before;
+    uint64_t leaving_bytes; /* Of the chunk that is being pointed when this one is prepared */
     struct demote_candidate *candidates;
     size_t n;
     uint64_t bytes; /* Of inline values */
+    uint64_t room;  /* That they take */
     uint64_t chosen_keys;
     uint64_t chosen_bytes;
+    uint64_t chosen_room;
     bool last; /* The hand is at the end of the keys */
     struct controller_decision decision;
     unsigned char hand_before[TIERS_KEY_BYTES_MAX];
@@ -52,12 +57,16 @@ struct demote_chunk *demote_chunk_open(struct mover *mover);
 void demote_chunk_close(struct demote_chunk *chunk);
 
 /* Takes what comes next under the hand, unless that was done ahead, moves the hand behind it, and
- * makes copies of what is cold enough durable in the cold tier. `leaving_bytes`: of warm, that an
- * earlier chunk is giving back just now. `ahead`, unless NULL, is the one to be prepared after
+ * makes copies of what is cold enough durable in the cold tier. `leaving_bytes`: of warm, that the
+ * chunk before is giving back just now. `ahead`, unless NULL, is the one to be prepared after
  * this: what comes next is taken into it meanwhile. On failure chunk->error and chunk->step say so,
  * and the hand has to be put back to hand_before. */
 void demote_chunk_prepare(struct demote_chunk *chunk, struct demote_chunk *ahead,
                           uint64_t leaving_bytes);
+
+/* What was collected ahead, if it was, will not be prepared: as if it had not been looked at. Mover
+ * thread, when nobody prepares. NULL is allowed. */
+void demote_chunk_drop(struct demote_chunk *chunk);
 
 /* Turns what was chosen, and has not changed since, into pointers. Mover thread. */
 int demote_chunk_point(const struct demote_chunk *chunk);

@@ -1,8 +1,8 @@
 /* A record's place in the hot tier. It lies right ahead of the record, in the same allocation: a
  * look-up that has found the one has the other, and to enter needs no memory.
  *
- * All of it belongs to the shard that the record's key falls into, under that shard's lock, from
- * the first call that offers the record to hot until the record is freed. A record enters once. */
+ * All of it belongs to the shard that the record's key falls into, under that shard's lock, until
+ * it is gone; then to the call that took it out. A record enters once. */
 #ifndef TIERS_HOT_ENTRY_H
 #define TIERS_HOT_ENTRY_H
 
@@ -24,11 +24,14 @@ enum hot_entry_state { HOT_NEW, HOT_CLEAN, HOT_DIRTY, HOT_GONE };
 struct hot_entry {
     struct policy_node node; /* key_hash is the entry's; size is entry and record together */
     struct hot_entry *chain; /* Next in a full bucket; in the list of those to release when gone */
-    uint32_t policy_time;    /* Of the shard, when the policy was last told of this entry */
+    uint32_t policy_time;    /* Of the shard, when it last entered the policy or was hit */
     uint8_t state;           /* enum hot_entry_state */
     uint8_t generation;      /* Of the shard's policy that holds it; see hot_policy.h */
     bool was_clean;          /* The key had its place here before it was written */
 };
+
+_Static_assert(sizeof(struct hot_entry) % _Alignof(struct tiers_record) == 0,
+               "a record lies right behind its entry");
 
 /* Records hand out no pointers to change them, but this part is not theirs. */
 static inline struct hot_entry *hot_entry_of(const struct tiers_record *record)

@@ -55,8 +55,8 @@ bool hot_policy_move(struct hot_policy *policy, size_t n_max);
 /* Of hot_policy_hit only. */
 void hot_policy_tell_hits(struct hot_policy *policy);
 
-/* The policy is told of several hits at once, and before it is told or asked anything else: by then
- * the neighbours that an entry leaves in a list have come from memory.
+/* The policy is told of several hits at once, and before it is told of anything else or asked for a
+ * victim: by then the neighbours that an entry leaves in a list have come from memory.
  *
  * Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
  * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the

@@ -151,7 +151,7 @@ static bool next_wanted(struct mover *mover, const struct demote_chunk *chunk, u
     warm_usage(mover->tiers->warm, &usage);
     return mover->threaded && chunk->error == 0 && !chunk->last && n < CHUNKS_MAX &&
            (n < CHUNKS_FLUSH_MAX || !mover_flush_due(mover)) &&
-           mover_cold_hurries(usage.used_bytes, budget + chunk->chosen_bytes);
+           mover_cold_hurries(usage.used_bytes, budget + chunk->chosen_room);
 }
 
 /* Where the n-th chunk of this hurry, from 0, may be collected ahead. NULL: it will not follow. */
@@ -168,7 +168,7 @@ static bool next_begin(struct preparation *preparation, struct mover *mover,
     const struct demote_chunk *current = chunks[(n - 1) % CHUNKS_AT_ONCE];
     preparation->chunk = chunks[n % CHUNKS_AT_ONCE];
     preparation->ahead = chunk_ahead(chunks, n + 1);
-    preparation->leaving_bytes = current->chosen_bytes;
+    preparation->leaving_bytes = current->chosen_room;
     return preparation->chunk != NULL && next_wanted(mover, current, n) &&
            pthread_create(&preparation->thread, NULL, preparation_run, preparation) == 0;
 }
@@ -206,6 +206,9 @@ static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chun
             hand_return(mover, current);
             more = false;
         }
+    }
+    for (unsigned i = 0; i < CHUNKS_AT_ONCE; i++) {
+        demote_chunk_drop(chunks[i]);
     }
     return n;
 }

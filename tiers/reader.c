@@ -70,6 +70,9 @@ void tiers_reader_close(struct tiers_reader *reader)
 {
     struct tiers *tiers = reader->tiers;
     reader_operations_close(reader);
+    if (reader->heat_next != 0) {
+        heat_touch(tiers->heat, reader->heat_next);
+    }
     pthread_mutex_lock(&tiers->registry_mutex);
     if (reader->previous != NULL) {
         reader->previous->next = reader->next;

@@ -143,6 +143,9 @@ bool warm_stored_is(const struct warm_stored *stored, const struct warm_item *it
  * whose digest must be. */
 typedef bool (*warm_repack_change)(void *context, const struct warm_stored *stored,
                                    struct warm_item *ret_item);
+/* What an item takes in the file at least: its share of a leaf page full of such, and the pages of
+ * a value on pages of its own. */
+uint64_t warm_item_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item);
 /* Brings the small items between two keys (both included) closer together, and changes those that
  * `change` (may be NULL) says. LMDB joins pages only when it deletes: turning values into pointers
  * leaves pages mostly empty, this gives them back. */

@@ -12,6 +12,7 @@
  * an anchor that the pages after it run empty beside. The anchors are taken out last.
  */
 #include "warm_item.h"
+#include "warm_layout.h"
 #include "warm_private.h"
 
 #include <assert.h>
@@ -20,7 +21,8 @@
 
 /* LMDB's own, of one entry of a leaf page. */
 #define LEAF_ENTRY_BYTES 10
-/* An anchor for so much: some pages, of the hundred or so that one page of the level above has. */
+/* An anchor for so much of leaf pages: some of the hundred or so that one page of the level above
+ * has. */
 #define ANCHOR_EVERY_BYTES 32768
 /* In its place when the data lies on pages of its own. */
 #define PAGE_NUMBER_BYTES 8
@@ -139,13 +141,15 @@ static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *d
 }
 
 /* The item under the cursor, of `bytes`, was put into the parcel at `at`. Takes it out of the tree,
- * or leaves it behind as an anchor, in what size it is going to have. */
+ * or leaves it behind as an anchor, in what size it is going to have if that is less. */
 static int item_remove(struct taking *taking, MDB_cursor *cursor, size_t at, size_t bytes)
 {
     MDB_val key;
     MDB_val data;
     bool anchor = taking->anchored == 0 || taking->anchored >= ANCHOR_EVERY_BYTES;
-    taking->anchored = bytes + (anchor ? 0 : taking->anchored);
+    bool elsewhere = bytes > 2 * taking->leaf_bytes_max;
+    taking->anchored = LEAF_ENTRY_BYTES + (elsewhere ? PAGE_NUMBER_BYTES : bytes) +
+                       (anchor ? 0 : taking->anchored);
     if (!anchor) {
         return warm_write_error(taking->write, mdb_cursor_del(cursor, 0));
     }
@@ -204,6 +208,17 @@ size_t warm_leaf_bytes(const struct warm *warm, size_t key_len, const struct war
     size_t bytes = LEAF_ENTRY_BYTES + key_len + warm_item_size(item);
     /* An entry takes half a page at most. */
     return bytes <= warm->page_bytes / 2 ? bytes : LEAF_ENTRY_BYTES + key_len + PAGE_NUMBER_BYTES;
+}
+
+uint64_t warm_item_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item)
+{
+    size_t in_leaf = warm_leaf_bytes(warm, key_len, item);
+    uint64_t share = warm->page_bytes / ((warm->page_bytes - PAGE_HEADER_BYTES) / in_leaf);
+    if (item->cold || item->value_len < in_leaf) {
+        return share;
+    }
+    uint64_t n = PAGE_HEADER_BYTES + warm_item_size(item) + warm->page_bytes - 1;
+    return share + n / warm->page_bytes * warm->page_bytes;
 }
 
 int warm_repack(struct warm_write *write, enum tiers_space space, const void *first,

@@ -187,7 +187,11 @@ static struct place *places_new(unsigned n, uint64_t *random)
     struct place *places = calloc(n, sizeof(*places));
     unsigned *order = malloc(n * sizeof(*order));
 
-    if (places != NULL && order != NULL) {
+    if (order == NULL) {
+        free(places);
+        return NULL;
+    }
+    if (places != NULL) {
         for (unsigned i = 0; i < n; i++)
             order[i] = i;
         for (unsigned i = n - 1; i > 0; i--) {

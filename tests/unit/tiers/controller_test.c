@@ -248,8 +248,7 @@ static void no_more_is_taken_at_a_time_than_has_to_go(void **state)
     struct controller_input input = input_over_budget();
     input.warm_used_bytes = 5u << 20;
     input.warm_budget_bytes = 4u << 20;
-    assert_int_equal(decide(&input).demote_chunk_bytes,
-                     controller_excess_bytes(5u << 20, 4u << 20));
+    assert_int_equal(decide(&input).demote_room_bytes, controller_excess_bytes(5u << 20, 4u << 20));
 }
 
 static void an_empty_histogram_takes_only_what_was_never_read(void **state)
