@@ -86,6 +86,7 @@ static bool warm_at_hand(struct tiers_reader *reader, const struct query *query)
         return true;
     }
     reader->residency.epoch = residency_epoch(residency);
+    reader->residency.whole_blocks = residency_fits(residency);
     if (warm_resident(reader->warm_read, &reader->residency, query->space, query->key,
                       query->key_len)) {
         return true;

@@ -22,8 +22,8 @@ struct residency {
     atomic_bool assumed;
     atomic_bool missed; /* A page, since the last step */
     _Atomic uint16_t epoch;
+    atomic_bool fits;    /* The file, into memory */
     unsigned calm_steps; /* The mover's */
-    bool fits;           /* The mover's */
 };
 
 /* All zero is the state to begin with. */
@@ -36,6 +36,11 @@ static inline bool residency_assumed(const struct residency *residency)
 static inline uint16_t residency_epoch(const struct residency *residency)
 {
     return atomic_load_explicit(&residency->epoch, memory_order_relaxed);
+}
+
+static inline bool residency_fits(const struct residency *residency)
+{
+    return atomic_load_explicit(&residency->fits, memory_order_relaxed);
 }
 
 void residency_miss(struct residency *residency);

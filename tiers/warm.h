@@ -94,6 +94,7 @@ int warm_get_near(struct warm_read *read, enum tiers_space space, const void *ke
 #define WARM_RESIDENCY_BLOCKS 8192
 struct warm_residency {
     uint16_t epoch;
+    bool whole_blocks; /* The owner's: blocks are asked about first, since many will be whole */
     uint64_t pages[WARM_RESIDENCY_PAGES];
     uint64_t blocks[WARM_RESIDENCY_BLOCKS];
 };

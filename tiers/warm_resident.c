@@ -3,8 +3,8 @@
  * LMDB has no answer to that, so this walks the tree as LMDB does, from the root that the snapshot
  * names, and asks the kernel about each page before it touches it (mincore). What was in memory
  * within the same epoch is not asked for again: branches answer without a system call, and so do
- * the leaves that everybody reads. The kernel is asked about blocks of pages first: where all of a
- * block is in memory, as most are of a file that nearly fits, its other pages need no call either.
+ * the leaves that everybody reads. Of a file that fits into memory the kernel is asked about blocks
+ * of pages first: where all of a block is there its other pages need no call either.
  *
  * It only guesses: a page may go between the answer and its use, and one of a shape that is not
  * known counts as absent. The look-up itself is always LMDB's. */
@@ -70,7 +70,8 @@ static bool page_resident(const struct lookup *lookup, uint64_t page)
 {
     struct warm_residency *residency = lookup->residency;
     uint64_t *slot = &residency->pages[page % WARM_RESIDENCY_PAGES];
-    if (*slot == remembered(residency, page) || block_resident(lookup, page)) {
+    if (*slot == remembered(residency, page) ||
+        (residency->whole_blocks && block_resident(lookup, page))) {
         return true;
     }
     if (!pages_are_there(lookup, page, 1)) {

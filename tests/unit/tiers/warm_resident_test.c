@@ -83,6 +83,7 @@ static void what_was_read_is_in_memory_and_what_was_dropped_is_not(void **state)
     struct warm_read *read = NULL;
     char key[16];
     assert_non_null(residency);
+    residency->whole_blocks = true;
     fill(f);
     reopen(f);
     forget(f);
