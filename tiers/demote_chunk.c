@@ -149,6 +149,18 @@ static void decide(const struct demote_chunk *chunk)
     controller_decide(&input, &mover->demotion.decision);
 }
 
+/* What the chunk leaves behind, this candidate included. */
+static void remainder_add(struct demote_chunk *chunk, const struct demote_candidate *candidate)
+{
+    struct warm_item item = candidate->item;
+    if (candidate->chosen) {
+        item.cold = true;
+        item.location = candidate->location;
+    }
+    chunk->can_leave += !item.cold && controller_value_can_leave(item.value_len);
+    chunk->leaf_bytes += warm_leaf_bytes(chunk->mover->tiers->warm, candidate->key_len, &item);
+}
+
 static bool is_cold_enough(const struct demote_chunk *chunk,
                            const struct demote_candidate *candidate)
 {
@@ -170,6 +182,7 @@ static int chunk_append(struct demote_chunk *chunk)
             prefetch_bytes(soon->value, soon->value_len);
         }
         if (!is_cold_enough(chunk, candidate)) {
+            remainder_add(chunk, candidate);
             continue;
         }
         int error = cold_append(cold, TIERS_SPACE_USER, candidate->key, candidate->key_len,
@@ -183,6 +196,7 @@ static int chunk_append(struct demote_chunk *chunk)
             return error;
         }
         candidate->chosen = true;
+        remainder_add(chunk, candidate);
         chunk->chosen_keys++;
         chunk->chosen_bytes += item->value_len;
         chunk->chosen_room += candidate->room;
@@ -213,6 +227,8 @@ static void chunk_reset(struct demote_chunk *chunk, uint64_t leaving_bytes)
     chunk->chosen_keys = 0;
     chunk->chosen_bytes = 0;
     chunk->chosen_room = 0;
+    chunk->can_leave = 0;
+    chunk->leaf_bytes = 0;
     chunk->last = false;
     chunk->n_touched = 0;
     memcpy(chunk->hand_before, demotion->hand, demotion->hand_len);
@@ -422,15 +438,6 @@ void demote_chunk_note(const struct demote_chunk *chunk)
 {
     struct mover_demotion *demotion = &chunk->mover->demotion;
     demotion->round_keys += chunk->chosen_keys;
-    for (size_t i = 0; i < chunk->n; i++) {
-        const struct demote_candidate *candidate = &chunk->candidates[i];
-        struct warm_item item = candidate->item;
-        if (candidate->chosen) {
-            item.cold = true;
-            item.location = candidate->location;
-        }
-        demotion->round_can_leave += !item.cold && controller_value_can_leave(item.value_len);
-        demotion->round_leaf_bytes +=
-            warm_leaf_bytes(chunk->mover->tiers->warm, candidate->key_len, &item);
-    }
+    demotion->round_can_leave += chunk->can_leave;
+    demotion->round_leaf_bytes += chunk->leaf_bytes;
 }

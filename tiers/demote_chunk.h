@@ -40,7 +40,9 @@ struct demote_chunk {
     uint64_t chosen_keys;
     uint64_t chosen_bytes;
     uint64_t chosen_room;
-    bool last; /* The hand is at the end of the keys */
+    uint64_t can_leave;  /* Items that stay and could leave */
+    uint64_t leaf_bytes; /* Of leaf pages, that all items take afterwards */
+    bool last;           /* The hand is at the end of the keys */
     struct controller_decision decision;
     unsigned char hand_before[TIERS_KEY_BYTES_MAX];
     size_t hand_before_len;
