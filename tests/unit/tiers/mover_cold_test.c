@@ -105,6 +105,10 @@ static void demotion_keeps_to_its_limit_unless_far_over_the_budget(void **state)
     steps(f);
     uint64_t hurried = fixture_stats(f).cold_written_bytes;
     assert_true(hurried > 10 * limit);
+    struct warm_usage usage;
+    uint64_t budget = mover_warm_budget(f->tiers->mover);
+    warm_usage(f->tiers->warm, &usage);
+    assert_in_range(usage.used_bytes, budget / 8 * 7, budget + budget / 8);
     /* A little over it, the debt of the hurry is paid first. */
     for (size_t i = 0; !mover_demote_due(f->tiers->mover); i++) {
         assert_true(i < KEYS);
