@@ -32,6 +32,7 @@ const char *malloc_conf = "thp:always";
 #define START_SECONDS   10.0  /* Or had not begun */
 #define POLL_MS         100
 #define CLOCK_STRIDE    1024       /* Reads from memory between two looks at the clock */
+#define KEYS_AHEAD      1024       /* Keys that are written at a time */
 #define DRAWN           (1u << 22) /* Keys of a thread that are drawn beforehand: a draw takes time */
 
 struct load {
@@ -51,7 +52,6 @@ struct load {
 struct slot {
     struct tiers_read read;
     struct worker *worker;
-    char key[KEY_BYTES]; /* Must stay as it is while the read is under way */
 };
 
 struct worker {
@@ -64,6 +64,10 @@ struct worker {
     struct workload_random random;
     uint32_t *drawn; /* NULL: uniformly, as they are needed */
     size_t n_drawn;  /* Used so far, and over again */
+    /* The next ones. Written some time before they are used, as are those that a request brings:
+     * what was written just now, in parts, is slow to read as a whole. */
+    char (*keys)[KEY_BYTES];
+    unsigned n_used; /* Of those */
     uint64_t done;
 } __attribute__((aligned(128))); /* No two threads write to one line */
 
@@ -286,41 +290,62 @@ static void read_done(struct tiers_read *read, int status, const struct tiers_re
     worker->done++;
 }
 
-static void read_one(struct worker *worker, struct slot *slot)
+/* Reads by one after the other of so many keys until one has to wait; returns how many were asked
+ * for. A slot is idle. */
+static unsigned read_keys(struct worker *worker, const char (*keys)[KEY_BYTES], unsigned n)
 {
-    const struct tiers_record *record = NULL;
-    int status = tiers_reader_get(worker->reader, TIERS_SPACE_USER, slot->key, KEY_BYTES,
-                                  &slot->read, &record);
-    if (status == TIERS_PENDING)
-        return;
-    check(status, "a read failed");
-    tiers_record_release(record);
-    worker->idle[worker->n_idle++] = slot;
-    worker->done++;
+    struct tiers_reader *reader = worker->reader;
+    struct tiers_read *read = &worker->idle[worker->n_idle - 1]->read;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct tiers_record *record = NULL;
+        int status = tiers_reader_get(reader, TIERS_SPACE_USER, keys[i], KEY_BYTES, read, &record);
+        if (status == TIERS_PENDING) {
+            worker->n_idle--;
+            worker->done += i;
+            return i + 1;
+        }
+        check(status, "a read failed");
+        tiers_record_release(record);
+    }
+    worker->done += n;
+    return n;
 }
 
 static uint64_t key_next(struct worker *worker)
 {
-    return worker->drawn == NULL ? workload_random_next(&worker->random) % worker->load->keys
-                                 : worker->drawn[worker->n_drawn++ % DRAWN];
+    if (worker->drawn != NULL)
+        return worker->drawn[worker->n_drawn++ % DRAWN];
+    /* There are fewer than 2^32. */
+    return (workload_random_next(&worker->random) >> 32) * worker->load->keys >> 32;
 }
 
-/* As many as are told of at a time. */
+static void keys_fill(struct worker *worker)
+{
+    for (size_t i = 0; i < KEYS_AHEAD; i++)
+        fill_key(worker->keys[i], key_next(worker));
+    worker->n_used = 0;
+}
+
+/* Reads of some of the next keys, having told of them if more than one is to be told of at a time;
+ * returns how many. */
 static unsigned read_some(struct worker *worker)
 {
-    struct slot *slots[TIERS_PREFETCH_MAX];
-    struct tiers_key keys[TIERS_PREFETCH_MAX];
-    unsigned n = worker->load->batch < worker->n_idle ? worker->load->batch : worker->n_idle;
+    const unsigned batch = worker->load->batch;
+    if (worker->n_used == KEYS_AHEAD)
+        keys_fill(worker);
+    const char(*keys)[KEY_BYTES] = worker->keys + worker->n_used;
+    unsigned n = KEYS_AHEAD - worker->n_used;
 
-    for (unsigned i = 0; i < n; i++) {
-        slots[i] = worker->idle[--worker->n_idle];
-        fill_key(slots[i]->key, key_next(worker));
-        keys[i] = (struct tiers_key){.bytes = slots[i]->key, .len = KEY_BYTES};
+    if (batch > 1) {
+        struct tiers_key told[TIERS_PREFETCH_MAX];
+        n = n < batch ? n : batch;
+        for (unsigned i = 0; i < n; i++)
+            told[i] = (struct tiers_key){.bytes = keys[i], .len = KEY_BYTES};
+        tiers_prefetch(worker->load->tiers, TIERS_SPACE_USER, told, n);
     }
-    if (n > 1)
-        tiers_prefetch(worker->load->tiers, TIERS_SPACE_USER, keys, n);
-    for (unsigned i = 0; i < n; i++)
-        read_one(worker, slots[i]);
+    n = read_keys(worker, keys, n);
+    worker->n_used += n;
     return n;
 }
 
@@ -355,10 +380,12 @@ static void keys_draw(struct worker *worker)
 
 static void worker_open(struct worker *worker, struct load *load, unsigned number)
 {
-    *worker = (struct worker){.load = load, .n_slots = load->depth / load->threads};
+    *worker =
+        (struct worker){.load = load, .n_slots = load->depth / load->threads, .n_used = KEYS_AHEAD};
     worker->slots = calloc(worker->n_slots, sizeof *worker->slots);
     worker->idle = calloc(worker->n_slots, sizeof *worker->idle);
-    if (worker->slots == NULL || worker->idle == NULL)
+    worker->keys = malloc(KEYS_AHEAD * sizeof *worker->keys);
+    if (worker->slots == NULL || worker->idle == NULL || worker->keys == NULL)
         die("opening a reader", "out of memory");
     check(tiers_reader_open(load->tiers, &worker->reader), "a reader did not open");
     workload_random_init(&worker->random, (uint64_t)getpid() * THREADS_MAX + number);
@@ -395,6 +422,7 @@ static void run_read(struct load *load)
         tiers_reader_close(workers[i].reader);
         free(workers[i].slots);
         free(workers[i].idle);
+        free(workers[i].keys);
         free(workers[i].drawn);
     }
     after = stats(load);

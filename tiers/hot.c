@@ -22,17 +22,12 @@
  */
 #include "hot.h"
 
-#include "hot_policy.h"
-#include "hot_table.h"
-#include "record.h"
+#include "hot_shard.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define TICKET_STRIPES 256
 
 /* A call that must evict many (room for one large record) lets others in after so many. */
 #define EVICTIONS_PER_LOCK 64
@@ -51,49 +46,14 @@
 #define SHARDS_ENOUGH    64
 #define SHARDS_MAX       65536
 
-struct hot_shard {
-    struct hot_table
-        table; /* Looked at without the lock, too: not on a line that each owner writes */
-    pthread_mutex_t lock __attribute__((aligned(64)));
-    struct hot_policy policy;
-    uint64_t budget_bytes;
-    uint64_t bytes;       /* Everything: this struct, buckets, policy, records */
-    uint64_t own_bytes;   /* Of that, what is no record */
-    uint64_t clean_bytes; /* Of that, what the policy may evict */
-    uint64_t evictions;
-    uint64_t tickets[TICKET_STRIPES];
-} __attribute__((aligned(128))); /* Two lines: the processor fetches them in pairs */
-
-struct hot {
-    uint64_t budget_bytes;
-    _Atomic uint64_t reserved_bytes;
-    size_t n_shards;
-    struct hot_shard *shards;
-};
-
-/* Table, stripe and shard take disjoint bits of the hash. */
-static struct hot_shard *shard_of(const struct hot *hot, uint64_t hash)
-{
-    return &hot->shards[(hash >> 48) & (hot->n_shards - 1)];
-}
-
-static uint64_t *ticket_of(struct hot_shard *shard, uint64_t hash)
-{
-    return &shard->tickets[(hash >> 40) % TICKET_STRIPES];
-}
-
 static void shard_lock(struct hot_shard *shard)
 {
-    int result = pthread_mutex_lock(&shard->lock);
-    assert(result == 0);
-    (void)result;
+    latch_take(&shard->lock);
 }
 
 static void shard_unlock(struct hot_shard *shard)
 {
-    int result = pthread_mutex_unlock(&shard->lock);
-    assert(result == 0);
-    (void)result;
+    latch_leave(&shard->lock);
 }
 
 /* ------------------------------------------------------------------------------------- entries */
@@ -105,7 +65,7 @@ static struct hot_entry *entry_begin(uint64_t hash, const struct tiers_record *r
     assert(entry->state == HOT_NEW);
     entry->node.key_hash = hash;
     entry->node.size = record->charge;
-    tiers_record_retain(record);
+    record_retain(record);
     return entry;
 }
 
@@ -254,41 +214,24 @@ static size_t shards_for(uint64_t bytes)
 static int shard_open(struct hot_shard *shard, const struct policy_type *policy,
                       uint64_t budget_bytes)
 {
-    pthread_mutexattr_t attributes;
-    int result = TIERS_NO_MEMORY;
-
     memset(shard, 0, sizeof(*shard));
-    if (pthread_mutexattr_init(&attributes) != 0)
-        return TIERS_NO_MEMORY;
-    /* Sections are shorter than a sleep and a wake-up: spin a little first. */
-    if (pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP) != 0 ||
-        pthread_mutex_init(&shard->lock, &attributes) != 0)
-        goto out;
-    result = hot_table_open(&shard->table);
+    int result = hot_table_open(&shard->table);
     if (result != 0)
-        goto fail_table;
+        return result;
     result = hot_policy_open(&shard->policy, policy, budget_bytes);
-    if (result != 0)
-        goto fail_policy;
+    if (result != 0) {
+        hot_table_close(&shard->table, entry_release);
+        return result;
+    }
     shard->budget_bytes = budget_bytes;
     shard_own_bytes_set(shard, shard_own_bytes(shard));
-    result = 0;
-    goto out;
-
-fail_policy:
-    hot_table_close(&shard->table, entry_release);
-fail_table:
-    pthread_mutex_destroy(&shard->lock);
-out:
-    pthread_mutexattr_destroy(&attributes);
-    return result;
+    return 0;
 }
 
 static void shard_close(struct hot_shard *shard)
 {
     hot_policy_close(&shard->policy);
     hot_table_close(&shard->table, entry_release);
-    pthread_mutex_destroy(&shard->lock);
 }
 
 static uint64_t budget_of_shards(const struct hot *hot, size_t n_shards)
@@ -339,46 +282,29 @@ void hot_close(struct hot *hot)
 enum hot_found hot_get(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
                        size_t key_len, const struct tiers_record **ret_record, uint64_t *ret_ticket)
 {
-    struct hot_shard *shard = shard_of(hot, hash);
-    enum hot_found found = HOT_HIT;
-
-    shard_lock(shard);
-    struct hot_entry *entry = hot_table_find(&shard->table, hash, space, key, key_len);
-    if (entry == NULL) {
-        *ret_ticket = *ticket_of(shard, hash);
-        found = HOT_MISS;
-    } else if (hot_entry_record(entry)->tombstone) {
-        found = HOT_TOMBSTONE;
-    } else {
-        if (entry->state == HOT_CLEAN)
-            hot_policy_hit(&shard->policy, entry);
-        *ret_record = hot_entry_record(entry);
-        tiers_record_retain(*ret_record);
-    }
-    shard_unlock(shard);
-    return found;
+    return hot_get_inline(hot, hash, space, key, key_len, ret_record, ret_ticket);
 }
 
 void hot_prefetch(struct hot *hot, const uint64_t *hashes, size_t n)
 {
     assert(n <= TIERS_PREFETCH_MAX);
     for (size_t i = 0; i < n; i++)
-        hot_table_prefetch_bucket(&shard_of(hot, hashes[i])->table, hashes[i]);
+        hot_table_prefetch_bucket(&hot_shard_of(hot, hashes[i])->table, hashes[i]);
     for (size_t i = 0; i < n; i++)
-        hot_table_prefetch_entry(&shard_of(hot, hashes[i])->table, hashes[i]);
+        hot_table_prefetch_entry(&hot_shard_of(hot, hashes[i])->table, hashes[i]);
 }
 
 enum hot_found hot_peek(struct hot *hot, uint64_t hash, enum tiers_space space, const void *key,
                         size_t key_len, const struct tiers_record **ret_record)
 {
-    struct hot_shard *shard = shard_of(hot, hash);
+    struct hot_shard *shard = hot_shard_of(hot, hash);
     enum hot_found found = HOT_MISS;
 
     shard_lock(shard);
     struct hot_entry *entry = hot_table_find(&shard->table, hash, space, key, key_len);
     if (entry != NULL) {
         *ret_record = hot_entry_record(entry);
-        tiers_record_retain(*ret_record);
+        record_retain(*ret_record);
         found = (*ret_record)->tombstone ? HOT_TOMBSTONE : HOT_HIT;
     }
     shard_unlock(shard);
@@ -399,7 +325,7 @@ static void shard_replace(struct hot_shard *shard, struct hot_entry *entry, stru
 
 void hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record)
 {
-    struct hot_shard *shard = shard_of(hot, hash);
+    struct hot_shard *shard = hot_shard_of(hot, hash);
     struct hot_entry *gone = NULL;
 
     shard_lock(shard);
@@ -411,7 +337,7 @@ void hot_write(struct hot *hot, uint64_t hash, const struct tiers_record *record
     else
         shard_insert(shard, entry);
     entry->state = HOT_DIRTY;
-    ++*ticket_of(shard, hash);
+    ++*hot_ticket_of(shard, hash);
     shard_settle(shard, gone);
 }
 
@@ -451,12 +377,13 @@ static bool shard_keeps(const struct hot_shard *shard, const struct hot_entry *e
 bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record, uint64_t ticket,
                bool is_seldom)
 {
-    struct hot_shard *shard = shard_of(hot, hash);
+    struct hot_shard *shard = hot_shard_of(hot, hash);
     struct hot_entry *gone = NULL;
 
     assert(!record->tombstone);
     shard_lock(shard);
-    bool admitted = ticket == *ticket_of(shard, hash) && hot_entry_of(record)->state == HOT_NEW &&
+    bool admitted = ticket == *hot_ticket_of(shard, hash) &&
+                    hot_entry_of(record)->state == HOT_NEW &&
                     shard_admits(shard, record->charge, is_seldom) &&
                     hot_table_find(&shard->table, hash, (enum tiers_space)record->space,
                                    tiers_record_key(record), record->key_len) == NULL;
@@ -471,7 +398,7 @@ bool hot_admit(struct hot *hot, uint64_t hash, const struct tiers_record *record
 
 void hot_clean(struct hot *hot, uint64_t hash, const struct tiers_record *record, bool is_seldom)
 {
-    struct hot_shard *shard = shard_of(hot, hash);
+    struct hot_shard *shard = hot_shard_of(hot, hash);
     struct hot_entry *gone = NULL;
 
     shard_lock(shard);

@@ -46,6 +46,15 @@ static void instance_close(struct hot_policy_instance *instance)
     *instance = (struct hot_policy_instance){0};
 }
 
+/* After `n` or the instance has changed. */
+static void late_set(struct hot_policy *policy)
+{
+    size_t late = policy->n / POLICY_LATE_HITS_DIVISOR;
+    policy->late = !policy->now.type->tolerates_late_hits ? 0
+                   : late < UINT32_MAX                    ? (uint32_t)late
+                                                          : UINT32_MAX;
+}
+
 int hot_policy_open(struct hot_policy *policy, const struct policy_type *type, uint64_t capacity)
 {
     *policy = (struct hot_policy){0};
@@ -83,6 +92,7 @@ void hot_policy_enter(struct hot_policy *policy, struct hot_entry *entry)
 {
     hot_policy_tell_hits(policy);
     policy->n++;
+    late_set(policy);
     insert_now(policy, entry);
 }
 
@@ -93,6 +103,7 @@ void hot_policy_leave(struct hot_policy *policy, struct hot_entry *entry, bool e
 
     assert(policy->n > 0);
     policy->n--;
+    late_set(policy);
     instance->type->remove(instance->policy, &entry->node, evicted);
 }
 
@@ -139,6 +150,7 @@ int hot_policy_begin(struct hot_policy *policy, const struct policy_type *type, 
     policy->before = policy->now;
     policy->now = next;
     policy->generation++;
+    late_set(policy);
     return 0;
 }
 
@@ -150,6 +162,7 @@ void hot_policy_revert(struct hot_policy *policy)
     policy->now = policy->before;
     policy->before = since;
     policy->generation--;
+    late_set(policy);
 }
 
 bool hot_policy_move(struct hot_policy *policy, size_t n_max)

@@ -12,13 +12,14 @@ struct hot_policy_instance {
     struct policy *policy;
 };
 
-/* Hits that the policy is told of together. */
-#define HOT_POLICY_HITS_MAX 8
+/* Hits that the policy is told of together: few look-ups have that to do besides. */
+#define HOT_POLICY_HITS_MAX 32
 
 struct hot_policy {
     struct hot_policy_instance now;
     struct hot_policy_instance before; /* While a switch is under way */
     uint32_t time;                     /* Advances with each insertion and hit that is told */
+    uint32_t late;                     /* Entries no older than that need not be told of */
     uint8_t generation;                /* Entries of another one are in `before` */
     uint8_t n_hits;                    /* Not told yet, in their order */
     size_t n;                          /* Entries in both */
@@ -56,19 +57,17 @@ bool hot_policy_move(struct hot_policy *policy, size_t n_max);
 void hot_policy_tell_hits(struct hot_policy *policy);
 
 /* The policy is told of several hits at once, and before it is told of anything else or asked for a
- * victim: by then the neighbours that an entry leaves in a list have come from memory.
+ * victim: the processor fetches the neighbours that they leave in a list side by side then, and
+ * most look-ups are short enough for it to begin the next one while it waits for their entry.
  *
  * Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
  * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
  * same few keys do not pass the policy's lists to and fro between their caches. */
 static inline void hot_policy_hit(struct hot_policy *policy, struct hot_entry *entry)
 {
-    if (policy->now.type->tolerates_late_hits &&
-        policy->time - entry->policy_time < policy->n / POLICY_LATE_HITS_DIVISOR)
+    if (policy->time - entry->policy_time < policy->late)
         return;
     entry->policy_time = ++policy->time;
-    __builtin_prefetch(entry->node.next, 1);
-    __builtin_prefetch(entry->node.previous, 1);
     policy->hits[policy->n_hits++] = entry;
     if (policy->n_hits == HOT_POLICY_HITS_MAX)
         hot_policy_tell_hits(policy);

@@ -1,12 +1,7 @@
 /* Bucketed hash table by linear hashing: see hot_table.h.
  *
- * Of n buckets the first n - 2^k have been split in two, where 2^k is the largest power of two
- * below n: their keys take one bit more of the hash. An insertion that finds HOT_BUCKET_LOAD
- * entries for each bucket splits the next one. bucket_of is the only place that knows.
- *
- * A slot holds an entry's address in its lower 48 bits, which is all that user space has, and 16
- * bits of its hash above. An entry's address is a multiple of 8: the lowest bit of the last slot
- * tells that its entry has others chained behind it.
+ * An insertion that finds HOT_BUCKET_LOAD entries for each bucket splits the next one. How a bucket
+ * is found, and what a slot holds: hot_bucket.h.
  */
 #include "hot_table.h"
 
@@ -16,78 +11,34 @@
 #include <assert.h>
 #include <stdlib.h>
 
-/* In the first segment. From then on each doubling of the table comes in PARTS segments. */
-#define BUCKETS_MIN_LOG2 4
-#define BUCKETS_MIN      ((size_t)1 << BUCKETS_MIN_LOG2)
-#define PARTS_LOG2       2
-#define PARTS            (1u << PARTS_LOG2)
-
-#define ADDRESS_BITS 48
-#define CHAINED      ((uint64_t)1)
-#define LAST         (HOT_BUCKET_SLOTS - 1)
-
-/* The bits of the hash in a tag. The lower ones tell how a bucket is split without a look at its
- * entries; what bits the bucket's number does not take tell keys of a bucket apart. */
-#define TAG_SHIFT 8
-#define TAG_BITS  16
-
-/* Of an entry, its record's head and a key of usual length. */
-#define PREFETCHED_BYTES 192
-
-static unsigned log2_of(size_t n)
-{
-    return 63 - (unsigned)__builtin_clzll(n);
-}
-
 /* ------------------------------------------------------------------------------------------ slots
  */
-
-static uint64_t slot_get(const struct hot_bucket *bucket, unsigned i)
-{
-    return atomic_load_explicit(&bucket->slots[i], memory_order_relaxed);
-}
 
 static void slot_set(struct hot_bucket *bucket, unsigned i, uint64_t slot)
 {
     atomic_store_explicit(&bucket->slots[i], slot, memory_order_relaxed);
 }
 
-static uint64_t tag_of(uint64_t hash)
-{
-    return hash >> TAG_SHIFT << ADDRESS_BITS;
-}
-
 static uint64_t slot_of(const struct hot_entry *entry)
 {
     uint64_t address = (uintptr_t)entry;
-    assert(address >> ADDRESS_BITS == 0 && (address & CHAINED) == 0);
-    return tag_of(entry->node.key_hash) | address;
-}
-
-static struct hot_entry *entry_at(uint64_t slot)
-{
-    uint64_t address = slot & (((uint64_t)1 << ADDRESS_BITS) - 1) & ~CHAINED;
-    return (struct hot_entry *)(uintptr_t)address;
-}
-
-static bool tag_matches(uint64_t slot, uint64_t hash)
-{
-    return (slot ^ tag_of(hash)) >> ADDRESS_BITS == 0;
+    assert(address >> HOT_ADDRESS_BITS == 0 && (address & HOT_CHAINED) == 0);
+    return hot_tag_of(entry->node.key_hash) | address;
 }
 
 /* Whether the slot's hash has this bit. */
 static bool hash_has(uint64_t slot, uint64_t bit)
 {
-    uint64_t in_tag = (((uint64_t)1 << TAG_BITS) - 1) << TAG_SHIFT;
-    uint64_t hash =
-        (bit & in_tag) != 0 ? slot >> ADDRESS_BITS << TAG_SHIFT : entry_at(slot)->node.key_hash;
+    uint64_t in_tag = (((uint64_t)1 << HOT_TAG_BITS) - 1) << HOT_TAG_SHIFT;
+    uint64_t hash = (bit & in_tag) != 0 ? slot >> HOT_ADDRESS_BITS << HOT_TAG_SHIFT
+                                        : hot_entry_at(slot)->node.key_hash;
     return (hash & bit) != 0;
 }
 
 /* The last slot again, after its entry's chain has changed. */
 static void last_set(struct hot_bucket *bucket, const struct hot_entry *last)
 {
-    slot_set(bucket, LAST, slot_of(last) | (last->chain != NULL ? CHAINED : 0));
+    slot_set(bucket, HOT_BUCKET_LAST, slot_of(last) | (last->chain != NULL ? HOT_CHAINED : 0));
 }
 
 /* ---------------------------------------------------------------------------------------- buckets
@@ -95,40 +46,19 @@ static void last_set(struct hot_bucket *bucket, const struct hot_entry *last)
 
 static struct hot_bucket *bucket_at(const struct hot_table *table, size_t i)
 {
-    unsigned segment = 0;
-    size_t in_segment = i;
-
-    if (i >= BUCKETS_MIN) {
-        unsigned log2 = log2_of(i);
-        size_t part_log2 = log2 - PARTS_LOG2;
-        size_t part = (i >> part_log2) & (PARTS - 1);
-        segment = 1 + (log2 - BUCKETS_MIN_LOG2) * PARTS + (unsigned)part;
-        in_segment = i & (((size_t)1 << part_log2) - 1);
-    }
-    return atomic_load_explicit(&table->segments[segment], memory_order_relaxed) + in_segment;
-}
-
-/* Whoever sees a number of buckets sees their segments. Without the lock it may be a bucket where
- * the key is no longer. */
-static struct hot_bucket *bucket_of(const struct hot_table *table, uint64_t hash)
-{
-    size_t n_buckets = atomic_load_explicit(&table->n_buckets, memory_order_acquire);
-    size_t half = (size_t)1 << log2_of(n_buckets - 1);
-    size_t i = hash & (2 * half - 1);
-
-    return bucket_at(table, i < n_buckets ? i : i - half);
+    return hot_bucket_at(table->segments, i);
 }
 
 static void bucket_add(struct hot_bucket *bucket, struct hot_entry *entry)
 {
     entry->chain = NULL;
     for (unsigned i = 0; i < HOT_BUCKET_SLOTS; i++) {
-        if (slot_get(bucket, i) == 0) {
+        if (hot_slot_get(bucket, i) == 0) {
             slot_set(bucket, i, slot_of(entry));
             return;
         }
     }
-    struct hot_entry *last = entry_at(slot_get(bucket, LAST));
+    struct hot_entry *last = hot_entry_at(hot_slot_get(bucket, HOT_BUCKET_LAST));
     entry->chain = last->chain;
     last->chain = entry;
     last_set(bucket, last);
@@ -137,10 +67,10 @@ static void bucket_add(struct hot_bucket *bucket, struct hot_entry *entry)
 /* Takes the first entry behind the last slot's out of the chain. NULL: there is none. */
 static struct hot_entry *chain_pop(struct hot_bucket *bucket)
 {
-    uint64_t slot = slot_get(bucket, LAST);
-    if ((slot & CHAINED) == 0)
+    uint64_t slot = hot_slot_get(bucket, HOT_BUCKET_LAST);
+    if ((slot & HOT_CHAINED) == 0)
         return NULL;
-    struct hot_entry *last = entry_at(slot);
+    struct hot_entry *last = hot_entry_at(slot);
     struct hot_entry *first = last->chain;
     last->chain = first->chain;
     first->chain = NULL;
@@ -152,7 +82,7 @@ static struct hot_entry *chain_pop(struct hot_bucket *bucket)
 static unsigned slot_find(const struct hot_bucket *bucket, const struct hot_entry *entry)
 {
     unsigned i = 0;
-    while (i < HOT_BUCKET_SLOTS && entry_at(slot_get(bucket, i)) != entry)
+    while (i < HOT_BUCKET_SLOTS && hot_entry_at(hot_slot_get(bucket, i)) != entry)
         i++;
     return i;
 }
@@ -161,7 +91,7 @@ static unsigned slot_find(const struct hot_bucket *bucket, const struct hot_entr
 static struct hot_entry *chain_before(const struct hot_bucket *bucket,
                                       const struct hot_entry *entry)
 {
-    struct hot_entry *before = entry_at(slot_get(bucket, LAST));
+    struct hot_entry *before = hot_entry_at(hot_slot_get(bucket, HOT_BUCKET_LAST));
     while (before != NULL && before->chain != entry)
         before = before->chain;
     assert(before != NULL);
@@ -174,17 +104,32 @@ static void bucket_clear(struct hot_bucket *bucket)
         slot_set(bucket, i, 0);
 }
 
-/* Of n buckets, which are to be cleared before they are used. */
-static bool segment_add(struct hot_table *table, size_t n)
+/* First bucket of the table that lies in the segment, plus HOT_BUCKETS_MIN; and how many do. */
+static size_t segment_number(unsigned segment)
 {
-    size_t n_bytes = n * sizeof(struct hot_bucket);
-    struct hot_bucket *segment = NULL;
+    return (size_t)(HOT_PARTS + segment % HOT_PARTS)
+           << (HOT_BUCKETS_MIN_LOG2 - HOT_PARTS_LOG2 + segment / HOT_PARTS);
+}
 
-    if (table->n_segments < HOT_TABLE_SEGMENTS_MAX)
-        segment = aligned_alloc(_Alignof(struct hot_bucket), n_bytes);
-    if (segment == NULL)
+static size_t segment_buckets(unsigned segment)
+{
+    return segment_number(segment + 1) - segment_number(segment);
+}
+
+/* The next one. Its buckets are to be cleared before they are used. */
+static bool segment_add(struct hot_table *table)
+{
+    unsigned segment = table->n_segments;
+    size_t n_bytes = segment_buckets(segment) * sizeof(struct hot_bucket);
+    struct hot_bucket *buckets = NULL;
+
+    if (segment < HOT_TABLE_SEGMENTS_MAX)
+        buckets = aligned_alloc(_Alignof(struct hot_bucket), n_bytes);
+    if (buckets == NULL)
         return false;
-    atomic_store_explicit(&table->segments[table->n_segments++], segment, memory_order_relaxed);
+    uintptr_t origin = (uintptr_t)buckets - segment_number(segment) * sizeof(struct hot_bucket);
+    atomic_store_explicit(&table->segments[segment], origin, memory_order_relaxed);
+    table->n_segments++;
     table->bytes += n_bytes;
     return true;
 }
@@ -192,9 +137,14 @@ static bool segment_add(struct hot_table *table, size_t n)
 /* Whether there is memory for the bucket that follows `n_buckets`. */
 static bool bucket_reserve(struct hot_table *table, size_t n_buckets)
 {
-    size_t part = ((size_t)1 << log2_of(n_buckets)) >> PARTS_LOG2;
+    return n_buckets + HOT_BUCKETS_MIN < segment_number(table->n_segments) || segment_add(table);
+}
 
-    return (n_buckets & (part - 1)) != 0 || segment_add(table, part);
+static void segments_free(struct hot_table *table)
+{
+    for (unsigned i = 0; i < table->n_segments; i++)
+        free(bucket_at(table, segment_number(i) - HOT_BUCKETS_MIN));
+    *table = (struct hot_table){.n = 0};
 }
 
 /* ----------------------------------------------------------------------------------------- table
@@ -203,11 +153,14 @@ static bool bucket_reserve(struct hot_table *table, size_t n_buckets)
 int hot_table_open(struct hot_table *table)
 {
     *table = (struct hot_table){.n = 0};
-    if (!segment_add(table, BUCKETS_MIN))
-        return TIERS_NO_MEMORY;
-    for (size_t i = 0; i < BUCKETS_MIN; i++)
+    for (size_t i = 0; i < HOT_BUCKETS_MIN; i++) {
+        if (!bucket_reserve(table, i)) {
+            segments_free(table);
+            return TIERS_NO_MEMORY;
+        }
         bucket_clear(bucket_at(table, i));
-    atomic_store(&table->n_buckets, BUCKETS_MIN);
+    }
+    atomic_store(&table->n_buckets, HOT_BUCKETS_MIN);
     return 0;
 }
 
@@ -218,69 +171,45 @@ void hot_table_close(struct hot_table *table, void (*free_entry)(struct hot_entr
     for (size_t i = 0; i < n_buckets; i++) {
         for (unsigned k = 0; k < HOT_BUCKET_SLOTS; k++) {
             struct hot_entry *next = NULL;
-            for (struct hot_entry *entry = entry_at(slot_get(bucket_at(table, i), k));
+            for (struct hot_entry *entry = hot_entry_at(hot_slot_get(bucket_at(table, i), k));
                  entry != NULL; entry = next) {
                 next = entry->chain;
                 free_entry(entry);
             }
         }
     }
-    for (unsigned i = 0; i < table->n_segments; i++)
-        free(atomic_load(&table->segments[i]));
-    *table = (struct hot_table){.n = 0};
+    segments_free(table);
 }
 
-static bool entry_is(const struct hot_entry *entry, uint64_t hash, enum tiers_space space,
-                     const void *key, size_t key_len)
+struct hot_entry *hot_table_find_chained(const struct hot_bucket *bucket, uint64_t hash,
+                                         enum tiers_space space, const void *key, size_t key_len)
 {
-    return entry->node.key_hash == hash &&
-           record_key_equals(hot_entry_record(entry), space, key, key_len);
-}
-
-struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
-                                 enum tiers_space space, const void *key, size_t key_len)
-{
-    const struct hot_bucket *bucket = bucket_of(table, hash);
-
-    for (unsigned i = 0; i < HOT_BUCKET_SLOTS; i++) {
-        uint64_t slot = slot_get(bucket, i);
-        if (slot == 0 || !tag_matches(slot, hash))
-            continue;
-        struct hot_entry *entry = entry_at(slot);
-        prefetch_bytes(entry, PREFETCHED_BYTES);
-        if (entry_is(entry, hash, space, key, key_len))
-            return entry;
-    }
-    if ((slot_get(bucket, LAST) & CHAINED) == 0)
-        return NULL;
-    struct hot_entry *entry = entry_at(slot_get(bucket, LAST))->chain;
-    while (entry != NULL && !entry_is(entry, hash, space, key, key_len))
+    struct hot_entry *entry = hot_entry_at(hot_slot_get(bucket, HOT_BUCKET_LAST))->chain;
+    while (entry != NULL && !hot_entry_is(entry, hash, space, key, key_len))
         entry = entry->chain;
     return entry;
 }
 
 void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash)
 {
-    __builtin_prefetch(bucket_of(table, hash));
+    __builtin_prefetch(hot_table_bucket(table, hash));
 }
 
 /* Looks into no entry: it may be gone by now. */
 void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash)
 {
-    const struct hot_bucket *bucket = bucket_of(table, hash);
+    const struct hot_bucket *bucket = hot_table_bucket(table, hash);
 
-    for (unsigned i = 0; i < HOT_BUCKET_SLOTS; i++) {
-        uint64_t slot = slot_get(bucket, i);
-        if (slot != 0 && tag_matches(slot, hash))
-            prefetch_bytes(entry_at(slot), PREFETCHED_BYTES);
-    }
+    for (unsigned left = hot_slots_matching(bucket, hash); left != 0; left &= left - 1)
+        prefetch_bytes(hot_entry_at(hot_slot_get(bucket, (unsigned)__builtin_ctz(left))),
+                       HOT_PREFETCHED_BYTES);
 }
 
 /* One bucket more: the entries of another whose hashes say so go into it. */
 static void split_one(struct hot_table *table)
 {
     size_t n_buckets = atomic_load_explicit(&table->n_buckets, memory_order_relaxed);
-    size_t half = (size_t)1 << log2_of(n_buckets);
+    size_t half = (size_t)1 << hot_log2(n_buckets);
 
     if (!bucket_reserve(table, n_buckets))
         return;
@@ -294,7 +223,7 @@ static void split_one(struct hot_table *table)
         chained = popped;
     }
     for (unsigned i = 0; i < HOT_BUCKET_SLOTS; i++) {
-        uint64_t slot = slot_get(from, i);
+        uint64_t slot = hot_slot_get(from, i);
         if (slot != 0 && hash_has(slot, half)) {
             slot_set(to, i, slot);
             slot_set(from, i, 0);
@@ -315,13 +244,13 @@ void hot_table_insert(struct hot_table *table, struct hot_entry *entry)
     size_t n_buckets = atomic_load_explicit(&table->n_buckets, memory_order_relaxed);
     if (table->n >= HOT_BUCKET_LOAD * n_buckets)
         split_one(table);
-    bucket_add(bucket_of(table, entry->node.key_hash), entry);
+    bucket_add(hot_table_bucket(table, entry->node.key_hash), entry);
     table->n++;
 }
 
 void hot_table_replace(struct hot_table *table, struct hot_entry *entry, struct hot_entry *by)
 {
-    struct hot_bucket *bucket = bucket_of(table, entry->node.key_hash);
+    struct hot_bucket *bucket = hot_table_bucket(table, entry->node.key_hash);
     unsigned i = slot_find(bucket, entry);
 
     assert(by->node.key_hash == entry->node.key_hash);
@@ -329,7 +258,7 @@ void hot_table_replace(struct hot_table *table, struct hot_entry *entry, struct 
     entry->chain = NULL;
     if (i == HOT_BUCKET_SLOTS)
         chain_before(bucket, entry)->chain = by;
-    else if (i == LAST)
+    else if (i == HOT_BUCKET_LAST)
         last_set(bucket, by);
     else
         slot_set(bucket, i, slot_of(by));
@@ -337,13 +266,13 @@ void hot_table_replace(struct hot_table *table, struct hot_entry *entry, struct 
 
 void hot_table_remove(struct hot_table *table, struct hot_entry *entry)
 {
-    struct hot_bucket *bucket = bucket_of(table, entry->node.key_hash);
+    struct hot_bucket *bucket = hot_table_bucket(table, entry->node.key_hash);
     unsigned i = slot_find(bucket, entry);
 
     if (i == HOT_BUCKET_SLOTS) {
         chain_before(bucket, entry)->chain = entry->chain;
-        last_set(bucket, entry_at(slot_get(bucket, LAST)));
-    } else if (i == LAST && entry->chain != NULL) {
+        last_set(bucket, hot_entry_at(hot_slot_get(bucket, HOT_BUCKET_LAST)));
+    } else if (i == HOT_BUCKET_LAST && entry->chain != NULL) {
         last_set(bucket, entry->chain);
     } else {
         struct hot_entry *other = chain_pop(bucket);

@@ -6,8 +6,8 @@
  *
  * Entries never move in memory (policies link them). The table grows a bucket at a time (linear
  * hashing; Litwin, VLDB 1980), so that a call costs microseconds at any size. Buckets never move
- * either: they lie in segments, a quarter as large as all before it or less, which stay until the
- * end.
+ * either: they lie in segments, of which each is about a quarter as large as all before it
+ * together, and which stay until the end.
  *
  * The owner's lock guards everything here but prefetching, which looks at buckets while others
  * change them, and at nothing else.
@@ -15,20 +15,12 @@
 #ifndef TIERS_HOT_TABLE_H
 #define TIERS_HOT_TABLE_H
 
-#include "hot_entry.h"
+#include "hot_bucket.h"
+#include "prefetch.h"
+#include "record.h"
 
-#include <stdatomic.h>
-
-#define HOT_BUCKET_SLOTS 8
 /* Buckets are added beyond so many entries for each. */
 #define HOT_BUCKET_LOAD 4
-
-/* An entry's address with its tag above it; 0: free. See hot_table.c. */
-typedef _Atomic uint64_t hot_slot;
-
-struct hot_bucket {
-    hot_slot slots[HOT_BUCKET_SLOTS];
-} __attribute__((aligned(64)));
 
 #define HOT_TABLE_SEGMENTS_MAX 128
 
@@ -37,7 +29,7 @@ struct hot_table {
     size_t n; /* Entries */
     uint64_t bytes;
     unsigned n_segments;
-    _Atomic(struct hot_bucket *) segments[HOT_TABLE_SEGMENTS_MAX];
+    hot_segment segments[HOT_TABLE_SEGMENTS_MAX];
 };
 
 /* 0 or TIERS_NO_MEMORY. */
@@ -46,9 +38,50 @@ int hot_table_open(struct hot_table *table);
 /* Hands every entry to `free_entry`, then frees the buckets. */
 void hot_table_close(struct hot_table *table, void (*free_entry)(struct hot_entry *entry));
 
-/* NULL: absent. */
-struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
-                                 enum tiers_space space, const void *key, size_t key_len);
+/* Of an entry, its record's head and a key of usual length. */
+#define HOT_PREFETCHED_BYTES 192
+
+/* Whoever sees a number of buckets sees their segments. Without the lock it may be a bucket where
+ * the key is no longer. */
+static inline struct hot_bucket *hot_table_bucket(const struct hot_table *table, uint64_t hash)
+{
+    size_t n_buckets = atomic_load_explicit(&table->n_buckets, memory_order_acquire);
+    return hot_bucket_at(table->segments, hot_bucket_of(n_buckets, hash));
+}
+
+static inline bool hot_entry_is(const struct hot_entry *entry, uint64_t hash,
+                                enum tiers_space space, const void *key, size_t key_len)
+{
+    return entry->node.key_hash == hash &&
+           record_key_equals(hot_entry_record(entry), space, key, key_len);
+}
+
+/* Of hot_table_find only: in the chain of a bucket whose slots are full. */
+struct hot_entry *hot_table_find_chained(const struct hot_bucket *bucket, uint64_t hash,
+                                         enum tiers_space space, const void *key, size_t key_len);
+
+/* NULL: absent. Part of the caller's code, since what it takes is little beside two waits for
+ * memory, if only what the caller does next is near enough for the processor to begin with it
+ * meanwhile. */
+static inline struct hot_entry *hot_table_find(const struct hot_table *table, uint64_t hash,
+                                               enum tiers_space space, const void *key,
+                                               size_t key_len)
+{
+    const struct hot_bucket *bucket = hot_table_bucket(table, hash);
+
+    for (unsigned left = hot_slots_matching(bucket, hash); left != 0; left &= left - 1) {
+        struct hot_entry *entry = hot_entry_at(hot_slot_get(bucket, (unsigned)__builtin_ctz(left)));
+        if (entry == NULL)
+            continue;
+        prefetch_bytes((const char *)entry + PREFETCH_LINE_BYTES,
+                       HOT_PREFETCHED_BYTES - PREFETCH_LINE_BYTES);
+        if (hot_entry_is(entry, hash, space, key, key_len))
+            return entry;
+    }
+    if (__builtin_expect((hot_slot_get(bucket, HOT_BUCKET_LAST) & HOT_CHAINED) == 0, true))
+        return NULL;
+    return hot_table_find_chained(bucket, hash, space, key, key_len);
+}
 
 /* The steps of a look-up, for many of them at a time, without the lock: the first brings the bucket
  * into the processor's cache, the second the entries that may be the one that is looked for. */

@@ -40,6 +40,7 @@ int tiers_reader_open(struct tiers *tiers, struct tiers_reader **ret_reader)
     }
     memset(reader, 0, sizeof *reader);
     reader->tiers = tiers;
+    reader->sample_in = 1;
     reader->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     reader_inbox_open(&reader->inbox, reader->event_fd);
     int error = reader->event_fd < 0
@@ -70,9 +71,7 @@ void tiers_reader_close(struct tiers_reader *reader)
 {
     struct tiers *tiers = reader->tiers;
     reader_operations_close(reader);
-    if (reader->heat_next != 0) {
-        heat_touch(tiers->heat, reader->heat_next);
-    }
+    reader_heat_tell(reader);
     pthread_mutex_lock(&tiers->registry_mutex);
     if (reader->previous != NULL) {
         reader->previous->next = reader->next;
@@ -121,43 +120,6 @@ void engine_counters_sum(struct tiers *tiers, struct tiers_stats *stats)
 
 /* ---- The reader's functions ---- */
 
-static int query_make(enum tiers_space space, const void *key, size_t key_len,
-                      struct query *ret_query)
-{
-    if (key == NULL || key_len < 1 || key_len > TIERS_KEY_BYTES_MAX) {
-        return TIERS_INVALID;
-    }
-    *ret_query = (struct query){.space = space,
-                                .key = key,
-                                .key_len = key_len,
-                                .hash = record_key_hash(space, key, key_len)};
-    return 0;
-}
-
-static int get_start(struct tiers_reader *reader, enum tiers_space space, const void *key,
-                     size_t key_len, bool may_wait, struct tiers_read *read,
-                     const struct tiers_record **ret_record)
-{
-    struct query query;
-    struct warm_item item;
-    enum stage stage = STAGE_WARM;
-    int error = query_make(space, key, key_len, &query);
-    if (error == 0) {
-        error = reader_lookup(reader, &query, may_wait, ret_record, &item, &stage);
-    }
-    return error != TIERS_PENDING
-               ? error
-               : reader_operation_begin(reader, &query, stage == STAGE_COLD ? &item : NULL,
-                                        may_wait, read, ret_record);
-}
-
-int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space, const void *key,
-                     size_t key_len, struct tiers_read *read,
-                     const struct tiers_record **ret_record)
-{
-    return get_start(reader, space, key, key_len, false, read, ret_record);
-}
-
 enum tiers_tier tiers_reader_tier(const struct tiers_reader *reader)
 {
     return reader->tier;
@@ -199,7 +161,7 @@ int tiers_reader_get_wait(struct tiers_reader *reader, enum tiers_space space, c
                           size_t key_len, const struct tiers_record **ret_record)
 {
     struct waiting waiting = {.read = {.done = waiting_done, .owner = &waiting}};
-    int error = get_start(reader, space, key, key_len, true, &waiting.read, ret_record);
+    int error = reader_get_waiting(reader, space, key, key_len, &waiting.read, ret_record);
     if (error != TIERS_PENDING) {
         return error;
     }

@@ -5,10 +5,13 @@
 #include "reader_private.h"
 
 #include "controller.h"
+#include "hot_shard.h"
 #include "mover.h"
+#include "record_hash.h"
 
-/* One hit of hot in so many is counted as heat; the counters are shared by all threads. */
-#define HEAT_SAMPLE_MASK 7
+/* One hit of hot in so many is counted as heat, on an average, at random; the counters are shared
+ * by all threads. */
+#define HEAT_SAMPLE_MEAN 8
 
 static void damage_note(struct tiers_reader *reader, const struct cold_location *location)
 {
@@ -144,42 +147,49 @@ void reader_cold_answered(struct tiers_reader *reader, const struct query *query
     }
 }
 
-static void hot_answered(struct tiers_reader *reader, const struct query *query,
-                         const struct tiers_record *record)
+void reader_heat_tell(struct tiers_reader *reader)
+{
+    for (unsigned i = 0; i < reader->n_heat_hits; i++) {
+        heat_touch(reader->tiers->heat, reader->heat_hits[i]);
+    }
+    reader->n_heat_hits = 0;
+}
+
+static __attribute__((noinline)) void hot_heat_note(struct tiers_reader *reader, uint64_t hash)
+{
+    reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
+    reader->sample_in = 1 + (unsigned)(reader->sample >> 32) % (2 * HEAT_SAMPLE_MEAN - 1);
+    reader->heat_hits[reader->n_heat_hits++] = hash;
+    heat_prefetch(reader->tiers->heat, hash);
+    if (reader->n_heat_hits == READER_HEAT_HITS) {
+        reader_heat_tell(reader);
+    }
+}
+
+static inline void hot_answered(struct tiers_reader *reader, uint64_t hash,
+                                const struct tiers_record *record)
 {
     reader->tier = TIERS_TIER_HOT;
     if (reader->quiet) {
         return;
     }
     engine_count(&reader->counters.hits_hot, 1);
-    engine_sample(reader->tiers, query->hash, record->charge, SAMPLE_READ);
-    reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
-    if ((reader->sample >> 32 & HEAT_SAMPLE_MASK) == 0) {
-        /* The one before: its counters have come from memory by now. */
-        if (reader->heat_next != 0) {
-            heat_touch(reader->tiers->heat, reader->heat_next);
-        }
-        reader->heat_next = query->hash;
-        heat_prefetch(reader->tiers->heat, query->hash);
+    engine_sample(reader->tiers, hash, record->charge, SAMPLE_READ);
+    if (__builtin_expect(--reader->sample_in == 0, false)) {
+        hot_heat_note(reader, hash);
     }
 }
 
-int reader_lookup(struct tiers_reader *reader, struct query *query, bool may_wait,
-                  const struct tiers_record **ret_record, struct warm_item *ret_item,
-                  enum stage *ret_stage)
+/* What hot has not answered: `found` says why. */
+static int missed_lookup(struct tiers_reader *reader, const struct query *query,
+                         enum hot_found found, bool may_wait,
+                         const struct tiers_record **ret_record, struct warm_item *ret_item,
+                         enum stage *ret_stage)
 {
     struct tiers_record *record = NULL;
     int error = TIERS_NOT_FOUND;
-    switch (hot_get(reader->tiers->hot, query->hash, query->space, query->key, query->key_len,
-                    ret_record, &query->ticket)) {
-    case HOT_HIT:
-        hot_answered(reader, query, *ret_record);
-        return 0;
-    case HOT_TOMBSTONE:
-        break;
-    case HOT_MISS:
+    if (found == HOT_MISS) {
         error = warm_lookup(reader, query, may_wait, &record, ret_item, ret_stage);
-        break;
     }
     if (error != TIERS_PENDING) {
         reader_warm_answered(reader, query, error, record);
@@ -188,4 +198,70 @@ int reader_lookup(struct tiers_reader *reader, struct query *query, bool may_wai
         *ret_record = record;
     }
     return error;
+}
+
+int reader_lookup(struct tiers_reader *reader, struct query *query, bool may_wait,
+                  const struct tiers_record **ret_record, struct warm_item *ret_item,
+                  enum stage *ret_stage)
+{
+    enum hot_found found = hot_get(reader->tiers->hot, query->hash, query->space, query->key,
+                                   query->key_len, ret_record, &query->ticket);
+    if (found == HOT_HIT) {
+        hot_answered(reader, query->hash, *ret_record);
+        return 0;
+    }
+    return missed_lookup(reader, query, found, may_wait, ret_record, ret_item, ret_stage);
+}
+
+/* Out of the way of what hot answers. */
+static __attribute__((noinline)) int get_missed(struct tiers_reader *reader, struct query query,
+                                                enum hot_found found, bool may_wait,
+                                                struct tiers_read *read,
+                                                const struct tiers_record **ret_record)
+{
+    struct warm_item item;
+    enum stage stage = STAGE_WARM;
+    int error = missed_lookup(reader, &query, found, may_wait, ret_record, &item, &stage);
+    return error != TIERS_PENDING
+               ? error
+               : reader_operation_begin(reader, &query, stage == STAGE_COLD ? &item : NULL,
+                                        may_wait, read, ret_record);
+}
+
+static inline int get(struct tiers_reader *reader, enum tiers_space space, const void *key,
+                      size_t key_len, bool may_wait, struct tiers_read *read,
+                      const struct tiers_record **ret_record)
+{
+    if (key == NULL || key_len < 1 || key_len > TIERS_KEY_BYTES_MAX) {
+        return TIERS_INVALID;
+    }
+    uint64_t ticket = 0;
+    uint64_t hash = record_key_hash_inline(space, key, key_len);
+    enum hot_found found =
+        hot_get_inline(reader->tiers->hot, hash, space, key, key_len, ret_record, &ticket);
+    if (found == HOT_HIT) {
+        hot_answered(reader, hash, *ret_record);
+        return 0;
+    }
+    return get_missed(
+        reader,
+        (struct query){
+            .space = space, .key = key, .key_len = key_len, .hash = hash, .ticket = ticket},
+        found, may_wait, read, ret_record);
+}
+
+/* With all that a hit in hot takes in one piece. */
+__attribute__((flatten)) int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space,
+                                              const void *key, size_t key_len,
+                                              struct tiers_read *read,
+                                              const struct tiers_record **ret_record)
+{
+    return get(reader, space, key, key_len, false, read, ret_record);
+}
+
+int reader_get_waiting(struct tiers_reader *reader, enum tiers_space space, const void *key,
+                       size_t key_len, struct tiers_read *read,
+                       const struct tiers_record **ret_record)
+{
+    return get(reader, space, key, key_len, true, read, ret_record);
 }

@@ -35,6 +35,9 @@ struct operation {
     unsigned char key[TIERS_KEY_BYTES_MAX];
 };
 
+/* Counted together: by then the counters of the first have come from memory. */
+#define READER_HEAT_HITS 8
+
 struct tiers_reader {
     struct tiers *tiers;
     struct tiers_reader *next; /* Registry */
@@ -44,7 +47,9 @@ struct tiers_reader {
     int event_fd;
     bool quiet;         /* Neither counts nor moves anything: tiers_each */
     uint64_t sample;    /* Pseudo-random: which hits of hot count as heat */
-    uint64_t heat_next; /* Hash of the last such, not counted yet; 0: none */
+    unsigned sample_in; /* The next of them, counted down; 1: the next hit */
+    unsigned n_heat_hits;
+    uint64_t heat_hits[READER_HEAT_HITS]; /* Hashes of those that are not counted yet */
     unsigned residency_turn;
     enum tiers_tier tier; /* That answered last */
     struct reader_inbox inbox;
@@ -65,6 +70,14 @@ struct tiers_reader {
 int reader_lookup(struct tiers_reader *reader, struct query *query, bool may_wait,
                   const struct tiers_record **ret_record, struct warm_item *ret_item,
                   enum stage *ret_stage);
+
+/* Counts what is gathered in heat_hits. */
+void reader_heat_tell(struct tiers_reader *reader);
+
+/* As tiers_reader_get, but a look-up may wait for a disk. */
+int reader_get_waiting(struct tiers_reader *reader, enum tiers_space space, const void *key,
+                       size_t key_len, struct tiers_read *read,
+                       const struct tiers_record **ret_record);
 
 /* In a snapshot, on any thread; counts nothing. 0: *ret_record; TIERS_PENDING: *ret_item says where
  * the value lies. */

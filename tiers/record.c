@@ -10,16 +10,13 @@
 
 #include "hot_entry.h"
 #include "little_endian.h"
+#include "record_hash.h"
 
 #include <assert.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Keys are short: inlining the hash halves its cost. */
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 /* Space, key length, value length and the five metadata words, ahead of the key. */
 #define DIGEST_HEADER_BYTES (1 + 2 + 4 + 5 * 8)
@@ -32,10 +29,7 @@ static struct tiers_record *mutable_record(const struct tiers_record *record)
 
 void tiers_record_retain(const struct tiers_record *record)
 {
-    uint32_t before =
-        atomic_fetch_add_explicit(&mutable_record(record)->references, 1, memory_order_relaxed);
-    assert(before > 0 && before < UINT32_MAX);
-    (void)before;
+    record_retain(record);
 }
 
 void tiers_record_release(const struct tiers_record *record)
@@ -49,7 +43,7 @@ void tiers_record_release(const struct tiers_record *record)
 
 uint64_t record_key_hash(enum tiers_space space, const void *key, size_t key_len)
 {
-    return XXH3_64bits_withSeed(key, key_len, (XXH64_hash_t)space);
+    return record_key_hash_inline(space, key, key_len);
 }
 
 static inline unsigned char *append_little_endian(unsigned char *to, uint64_t value, size_t n_bytes)
@@ -124,11 +118,4 @@ struct tiers_record *record_tombstone_new(enum tiers_space space, const void *ke
     record->tombstone = true;
     record->meta.mod_revision = revision;
     return record;
-}
-
-bool record_key_equals(const struct tiers_record *record, enum tiers_space space, const void *key,
-                       size_t key_len)
-{
-    return record->key_len == key_len && record->space == (uint8_t)space &&
-           memcmp(record->bytes, key, key_len) == 0;
 }

@@ -4,6 +4,10 @@
 
 #include "tiers/tiers.h"
 
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
 /* What an allocation costs beyond its usable size: the allocator's own header. */
 #define RECORD_ALLOCATION_OVERHEAD_BYTES sizeof(size_t)
 
@@ -24,7 +28,21 @@ struct tiers_record *record_tombstone_new(enum tiers_space space, const void *ke
 uint64_t record_digest(enum tiers_space space, const void *key, size_t key_len, const void *value,
                        size_t value_len, const struct tiers_meta *meta);
 
-bool record_key_equals(const struct tiers_record *record, enum tiers_space space, const void *key,
-                       size_t key_len);
+static inline bool record_key_equals(const struct tiers_record *record, enum tiers_space space,
+                                     const void *key, size_t key_len)
+{
+    return record->key_len == key_len && record->space == (uint8_t)space &&
+           memcmp(record->bytes, key, key_len) == 0;
+}
+
+/* tiers_record_retain, where a call would cost more than what it does. */
+static inline void record_retain(const struct tiers_record *record)
+{
+    /* Counting references does not change what the record says, hence `const` in the interface. */
+    _Atomic uint32_t *references = &((struct tiers_record *)(uintptr_t)record)->references;
+    uint32_t before = atomic_fetch_add_explicit(references, 1, memory_order_relaxed);
+    assert(before > 0 && before < UINT32_MAX);
+    (void)before;
+}
 
 #endif

@@ -1,11 +1,12 @@
 /* How many gets a second the hot tier answers, with one thread and with two.
  *
  * Each get is what a front loop does: hash the key, hot_get, release the record. Keys are 64 bytes
- * and are drawn beforehand, uniformly (the worst case for caches) or skewed (a share of them from
- * a small set of hot keys). Prints one line a run; the ratio is the gain of two threads, the last
- * column the time of a processor that a get takes, which other processes on the machine disturb
- * less. The last line says how often a thread could read two places of as much memory, the second
- * of which the first names: no table with records of their own can do with less.
+ * and are drawn and written beforehand, uniformly (the worst case for caches) or skewed (a share of
+ * them from a small set of hot keys). Prints one line a run; the ratio is the gain of two threads,
+ * the last column the time of a processor that a get takes, which other processes on the machine
+ * disturb less. The last line says how often a thread could read two places of as much memory, the
+ * second of which the first names, as a bucket names a record: what look-ups that do not overlap
+ * could do.
  *
  * Usage: hot_bench [KEYS] [VALUE_BYTES] [GETS of a thread in each of its runs]
  */
@@ -18,9 +19,13 @@
 #include <string.h>
 #include <time.h>
 
+/* As tierkvd has it; read by jemalloc. */
+extern const char *malloc_conf;
+const char *malloc_conf = "thp:always";
+
 #define KEY_BYTES      64
 #define GETS_DEFAULT   4000000
-#define DRAWN          (1u << 18)
+#define DRAWN          (1u << 20)
 #define THREADS_MAX    2
 #define RUNS           5
 #define HOT_BYTES_MIN  (256u << 20) /* The server's default: decides the number of shards */
@@ -72,20 +77,18 @@ static double seconds_now(clockid_t clock)
 static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
-    unsigned *drawn = malloc(DRAWN * sizeof(*drawn));
-    char key[KEY_BYTES];
+    char(*keys)[KEY_BYTES] = malloc(DRAWN * sizeof(*keys));
 
-    if (drawn == NULL)
+    if (keys == NULL)
         abort();
     for (size_t i = 0; i < DRAWN; i++)
-        drawn[i] = draw(worker);
-    fill_key(key, 0);
+        fill_key(keys[i], draw(worker));
     pthread_barrier_wait(worker->start);
     worker->cpu_seconds = -seconds_now(CLOCK_THREAD_CPUTIME_ID);
     for (uint64_t i = 0; i < worker->n_gets; i++) {
         const struct tiers_record *record = NULL;
         uint64_t ticket = 0;
-        memcpy(key + KEY_BYTES - sizeof(drawn[0]), &drawn[i % DRAWN], sizeof(drawn[0]));
+        const char *key = keys[i % DRAWN];
         uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, KEY_BYTES);
         if (hot_get(worker->hot, hash, TIERS_SPACE_USER, key, KEY_BYTES, &record, &ticket) ==
             HOT_HIT) {
@@ -95,7 +98,7 @@ static void *run_worker(void *argument)
     }
     worker->cpu_seconds += seconds_now(CLOCK_THREAD_CPUTIME_ID);
     pthread_barrier_wait(worker->start);
-    free(drawn);
+    free(keys);
     return NULL;
 }
 
