@@ -12,7 +12,6 @@
 
 #include "hot_entry.h"
 
-#include <assert.h>
 #include <stdatomic.h>
 
 #define HOT_BUCKET_SLOTS 8

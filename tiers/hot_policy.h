@@ -14,12 +14,13 @@ struct hot_policy_instance {
 
 /* Hits that the policy is told of together: few look-ups have that to do besides. */
 #define HOT_POLICY_HITS_MAX 32
+_Static_assert(HOT_POLICY_HITS_MAX <= UINT8_MAX, "they are counted in a byte");
 
 struct hot_policy {
     struct hot_policy_instance now;
     struct hot_policy_instance before; /* While a switch is under way */
     uint32_t time;                     /* Advances with each insertion and hit that is told */
-    uint32_t late;                     /* Entries no older than that need not be told of */
+    uint32_t late;                     /* Entries younger than that need not be told of */
     uint8_t generation;                /* Entries of another one are in `before` */
     uint8_t n_hits;                    /* Not told yet, in their order */
     size_t n;                          /* Entries in both */

@@ -200,9 +200,12 @@ void hot_table_prefetch_entry(const struct hot_table *table, uint64_t hash)
 {
     const struct hot_bucket *bucket = hot_table_bucket(table, hash);
 
-    for (unsigned left = hot_slots_matching(bucket, hash); left != 0; left &= left - 1)
-        prefetch_bytes(hot_entry_at(hot_slot_get(bucket, (unsigned)__builtin_ctz(left))),
-                       HOT_PREFETCHED_BYTES);
+    for (unsigned left = hot_slots_matching(bucket, hash); left != 0; left &= left - 1) {
+        const struct hot_entry *entry =
+            hot_entry_at(hot_slot_get(bucket, (unsigned)__builtin_ctz(left)));
+        if (entry != NULL)
+            prefetch_bytes(entry, HOT_PREFETCHED_BYTES);
+    }
 }
 
 /* One bucket more: the entries of another whose hashes say so go into it. */

@@ -6,8 +6,8 @@
  *
  * Entries never move in memory (policies link them). The table grows a bucket at a time (linear
  * hashing; Litwin, VLDB 1980), so that a call costs microseconds at any size. Buckets never move
- * either: they lie in segments, of which each is about a quarter as large as all before it
- * together, and which stay until the end.
+ * either: they lie in segments, which grow as the table does, each by a quarter of it at most but
+ * for the first, and stay until the end.
  *
  * The owner's lock guards everything here but prefetching, which looks at buckets while others
  * change them, and at nothing else.

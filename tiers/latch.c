@@ -17,7 +17,7 @@ static void pause_briefly(void)
 #endif
 }
 
-/* What the latch was found in, once it was not taken for a moment or that took too long. */
+/* Until it is free, or for as long as a sleep would be no longer. */
 static void look(const struct latch *latch)
 {
     for (unsigned i = 0; i < LOOKS_MAX; i++) {

@@ -1,5 +1,5 @@
-/* A lock for sections of some tens of instructions, which are entered millions of times a second:
- * taking and leaving it are one instruction each, in the caller's code.
+/* A lock for sections that are mostly some tens of instructions and are entered millions of times a
+ * second: taking it and leaving it are one atomic operation each, in the caller's code.
  *
  * Who finds it taken looks again a few times and then sleeps, so that a holder who has lost its
  * processor is not waited for by spinning. Not fair, not recursive; of threads of one process.

@@ -40,6 +40,7 @@ int tiers_reader_open(struct tiers *tiers, struct tiers_reader **ret_reader)
     }
     memset(reader, 0, sizeof *reader);
     reader->tiers = tiers;
+    reader->sample = (uintptr_t)reader; /* Each its own sequence */
     reader->sample_in = 1;
     reader->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     reader_inbox_open(&reader->inbox, reader->event_fd);

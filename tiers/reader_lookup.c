@@ -159,11 +159,11 @@ static __attribute__((noinline)) void hot_heat_note(struct tiers_reader *reader,
 {
     reader->sample = reader->sample * 6364136223846793005u + 1442695040888963407u;
     reader->sample_in = 1 + (unsigned)(reader->sample >> 32) % (2 * HEAT_SAMPLE_MEAN - 1);
-    reader->heat_hits[reader->n_heat_hits++] = hash;
-    heat_prefetch(reader->tiers->heat, hash);
     if (reader->n_heat_hits == READER_HEAT_HITS) {
         reader_heat_tell(reader);
     }
+    reader->heat_hits[reader->n_heat_hits++] = hash;
+    heat_prefetch(reader->tiers->heat, hash);
 }
 
 static inline void hot_answered(struct tiers_reader *reader, uint64_t hash,

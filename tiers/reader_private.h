@@ -35,8 +35,9 @@ struct operation {
     unsigned char key[TIERS_KEY_BYTES_MAX];
 };
 
-/* Counted together: by then the counters of the first have come from memory. */
-#define READER_HEAT_HITS 8
+/* Counted together: by then their counters have come from memory. Few: what a reader that seldom
+ * reads has gathered is not known to others. */
+#define READER_HEAT_HITS 4
 
 struct tiers_reader {
     struct tiers *tiers;

@@ -1,6 +1,6 @@
-/* How many gets a second the hot tier answers, with one thread and with two.
+/* How many gets a second the hot tier alone answers, with one thread and with two.
  *
- * Each get is what a front loop does: hash the key, hot_get, release the record. Keys are 64 bytes
+ * Each get hashes the key, calls hot_get and releases the record. Keys are 64 bytes
  * and are drawn and written beforehand, uniformly (the worst case for caches) or skewed (a share of
  * them from a small set of hot keys). Prints one line a run; the ratio is the gain of two threads,
  * the last column the time of a processor that a get takes, which other processes on the machine

@@ -8,7 +8,9 @@
 
 #include <arpa/inet.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -41,6 +43,6 @@ uint16_t port_free(void)
         if (reserve(port))
             return port;
     }
-    fail_msg("no free port");
+    fail_msg("no free port: %s", strerror(errno));
     return 0;
 }

@@ -41,6 +41,9 @@ static struct hot_entry *entry_new(const struct model *model, unsigned number, u
 
 static struct hot_entry *find(const struct model *model, unsigned number)
 {
+    /* As the engine announces look-ups; changes nothing, whatever is there. */
+    hot_table_prefetch_bucket(&model->table, model->hashes[number]);
+    hot_table_prefetch_entry(&model->table, model->hashes[number]);
     struct numbered_key key = numbered_key(number);
     return hot_table_find(&model->table, model->hashes[number], TIERS_SPACE_USER, key.bytes,
                           key.len);
@@ -152,6 +155,47 @@ static void buckets_are_added_as_entries_come(void **state)
     free(model);
 }
 
+/* Of each segment the first bucket and the last, by a table whose segments lie at addresses that
+ * name them. */
+static void every_bucket_has_a_place_of_its_own(void **state)
+{
+    hot_segment segments[HOT_TABLE_SEGMENTS_MAX];
+    size_t first = 0;
+
+    (void)state;
+    for (size_t i = 0; i < HOT_TABLE_SEGMENTS_MAX; i++) {
+        atomic_init(&segments[i], (uintptr_t)i << 48);
+    }
+    for (size_t i = 0; i < HOT_TABLE_SEGMENTS_MAX; i++) {
+        size_t n = (HOT_BUCKETS_MIN / HOT_PARTS) << (i / HOT_PARTS);
+        uintptr_t at_first = (uintptr_t)hot_bucket_at(segments, first);
+        uintptr_t at_last = (uintptr_t)hot_bucket_at(segments, first + n - 1);
+        assert_int_equal(at_first >> 48, i);
+        assert_int_equal(at_last >> 48, i);
+        assert_int_equal(at_last - at_first, (n - 1) * sizeof(struct hot_bucket));
+        first += n;
+    }
+}
+
+/* By the definition of linear hashing: the bits of the larger table if it has that bucket yet. */
+static void a_hash_is_in_one_bucket_of_any_number(void **state)
+{
+    uint64_t random = random_seed();
+
+    (void)state;
+    for (size_t n = HOT_BUCKETS_MIN; n <= 70000; n += 1 + n / 64) {
+        size_t larger = 1;
+        while (larger < n) {
+            larger *= 2;
+        }
+        for (unsigned i = 0; i < 100; i++) {
+            uint64_t hash = random_next(&random);
+            size_t expected = hash % larger < n ? hash % larger : hash % (larger / 2);
+            assert_int_equal(hot_bucket_of(n, hash), expected);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +205,8 @@ int main(void)
         cmocka_unit_test(keys_that_differ_in_the_tag_are_found),
         cmocka_unit_test(keys_of_one_hash_are_found),
         cmocka_unit_test(buckets_are_added_as_entries_come),
+        cmocka_unit_test(every_bucket_has_a_place_of_its_own),
+        cmocka_unit_test(a_hash_is_in_one_bucket_of_any_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

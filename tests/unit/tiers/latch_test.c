@@ -11,7 +11,6 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
 
 #define THREADS 4
 #define TURNS   50000

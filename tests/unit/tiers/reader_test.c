@@ -3,7 +3,9 @@
  */
 #include "engine_fixture.h"
 
+#include "engine.h"
 #include "mover.h"
+#include "record.h"
 
 #include <dirent.h>
 #include <poll.h>
@@ -127,6 +129,63 @@ static void what_was_read_is_answered_from_memory_next_time(void **state)
     tiers_record_release(get.record);
     assert_int_equal(fixture_stats(story->f).hits_hot, 1);
     assert_true(fixture_stats(story->f).promoted_hot_keys >= 1);
+}
+
+#define HOT_READS 400
+
+/* Reads the key so often from memory; how much hotter it is than before. */
+static unsigned hot_reads_heat(struct story *story, struct tiers_reader *reader, size_t number)
+{
+    char key[32];
+    size_t key_len = model_key_text(number, key);
+    uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, key_len);
+    unsigned before = heat_estimate(story->f->tiers->heat, hash);
+    for (unsigned i = 0; i < HOT_READS; i++) {
+        const struct tiers_record *record = NULL;
+        assert_int_equal(tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record), 0);
+        assert_int_equal(tiers_reader_tier(reader), TIERS_TIER_HOT);
+        tiers_record_release(record);
+    }
+    return heat_estimate(story->f->tiers->heat, hash) - before;
+}
+
+static void hits_in_memory_become_heat(void **state)
+{
+    struct story *story = *state;
+    struct tiers_reader *quiet = NULL;
+    size_t number = 0;
+    struct get get;
+    cold_start(story, &number, &get);
+    complete_until(story, &get.done);
+    tiers_record_release(get.record);
+    assert_int_equal(reader_open_quiet(story->f->tiers, &quiet), 0);
+    assert_int_equal(hot_reads_heat(story, quiet, number), 0);
+    tiers_reader_close(quiet);
+    assert_int_equal(fixture_stats(story->f).hits_hot, 0);
+    /* A sample of them is counted, up to the most that there is. */
+    assert_true(hot_reads_heat(story, story->reader, number) >= 5);
+    assert_int_equal(fixture_stats(story->f).hits_hot, HOT_READS);
+}
+
+/* What it has gathered is counted when it closes, however little. */
+static void a_reader_that_closes_tells_of_its_hits(void **state)
+{
+    struct story *story = *state;
+    size_t number = 0;
+    struct get get;
+    char key[32];
+    cold_start(story, &number, &get);
+    complete_until(story, &get.done);
+    tiers_record_release(get.record);
+    size_t key_len = model_key_text(number, key);
+    uint64_t hash = record_key_hash(TIERS_SPACE_USER, key, key_len);
+    unsigned before = heat_estimate(story->f->tiers->heat, hash);
+    assert_int_equal(get_start(story, number, &get), 0);
+    tiers_record_release(get.record);
+    assert_int_equal(heat_estimate(story->f->tiers->heat, hash), before);
+    tiers_reader_close(story->reader);
+    story->reader = NULL;
+    assert_int_equal(heat_estimate(story->f->tiers->heat, hash), before + 1);
 }
 
 static void a_cancelled_read_is_never_answered(void **state)
@@ -402,6 +461,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_cold_read_completes_through_the_descriptor),
         TEST(what_was_read_is_answered_from_memory_next_time),
+        TEST(hits_in_memory_become_heat),
+        TEST(a_reader_that_closes_tells_of_its_hits),
         TEST(a_cancelled_read_is_never_answered),
         TEST(closing_drops_the_reads_under_way),
         TEST(reads_beyond_the_depth_are_refused),
