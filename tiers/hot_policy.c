@@ -18,11 +18,17 @@ static struct hot_policy_instance *instance_of(struct hot_policy *policy,
     return entry->generation == policy->generation ? &policy->now : &policy->before;
 }
 
+/* Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so
+ * threads that read the same few keys do not pass the policy's lists to and fro between their
+ * caches. */
 void hot_policy_tell_hits(struct hot_policy *policy)
 {
     for (unsigned i = 0; i < policy->n_hits; i++) {
         struct hot_entry *entry = policy->hits[i];
+        if (policy->time - entry->policy_time < policy->late)
+            continue;
         struct hot_policy_instance *instance = instance_of(policy, entry);
+        entry->policy_time = ++policy->time;
         instance->type->hit(instance->policy, &entry->node);
     }
     policy->n_hits = 0;

@@ -58,19 +58,12 @@ bool hot_policy_move(struct hot_policy *policy, size_t n_max);
 void hot_policy_tell_hits(struct hot_policy *policy);
 
 /* The policy is told of several hits at once, and before it is told of anything else or asked for a
- * victim: the processor fetches the neighbours that they leave in a list side by side then, and
- * most look-ups are short enough for it to begin the next one while it waits for their entry.
- *
- * Where the policy tolerates it, an entry among the newest is not moved to be the very newest: so a
- * hit of a hot entry writes to no line but the lock's and the record's, and threads that read the
- * same few keys do not pass the policy's lists to and fro between their caches. */
+ * victim. A hit itself depends on nothing that its entry says, which has just come from memory: the
+ * processor need not guess, and begins the next look-up while it waits. */
 static inline void hot_policy_hit(struct hot_policy *policy, struct hot_entry *entry)
 {
-    if (policy->time - entry->policy_time < policy->late)
-        return;
-    entry->policy_time = ++policy->time;
     policy->hits[policy->n_hits++] = entry;
-    if (policy->n_hits == HOT_POLICY_HITS_MAX)
+    if (__builtin_expect(policy->n_hits == HOT_POLICY_HITS_MAX, false))
         hot_policy_tell_hits(policy);
 }
 
