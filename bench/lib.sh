@@ -363,13 +363,19 @@ note() {
 # end_report: 1 if a figure missed its target
 end_report() {
     if [[ $output == json ]]; then
-        local IFS=, line lines=()
-        for line in "${about[@]}"; do lines+=("\"${line//\"/\\\"}\""); done
-        printf '{"about":[%s],"missed":%d,"figures":[%s]}\n' "${lines[*]}" "$missed" "${rows[*]}"
+        print_json
     elif ((missed)); then
         echo "$missed missed"
     fi
     ((missed == 0))
+}
+
+# Of its own: bash 5.2 does not survive an exit from a function that has made IFS local, if there is
+# a trap for exits.
+print_json() {
+    local IFS=, line lines=()
+    for line in "${about[@]}"; do lines+=("\"${line//\"/\\\"}\""); done
+    printf '{"about":[%s],"missed":%d,"figures":[%s]}\n' "${lines[*]}" "$missed" "${rows[*]}"
 }
 
 # The machine and the versions, in $result
