@@ -2,7 +2,8 @@
  * for the look-up, which is part of its callers' code.
  *
  * Of n buckets the first n - 2^k have been split in two, where 2^k is the largest power of two
- * below n: their keys take one bit more of the hash. hot_bucket_of is the only place that knows.
+ * below n: their keys take one bit more of the hash. Only hot_bucket_of and the split in
+ * hot_table.c know that.
  *
  * A slot holds an entry's address in its lower 48 bits, which is all that user space has, and 16
  * bits of its hash above. An entry's address is a multiple of 8: the lowest bit of the last slot

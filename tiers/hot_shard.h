@@ -43,7 +43,7 @@ static inline uint64_t *hot_ticket_of(struct hot_shard *shard, uint64_t hash)
     return &shard->tickets[(hash >> 40) % HOT_TICKET_STRIPES];
 }
 
-/* hot_get. */
+/* As hot_get. */
 static inline enum hot_found hot_get_inline(struct hot *hot, uint64_t hash, enum tiers_space space,
                                             const void *key, size_t key_len,
                                             const struct tiers_record **ret_record,

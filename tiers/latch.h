@@ -3,7 +3,8 @@
  *
  * Who finds it taken looks again a few times and then sleeps, so that a holder who has lost its
  * processor is not waited for by spinning. Not fair, not recursive; of threads of one process.
- * After U. Drepper, "Futexes Are Tricky" (2011), section 6, the second mutex. */
+ * After the last of the mutexes in U. Drepper, "Futexes Are Tricky" (2011), but for leaving, which
+ * is one exchange instead of a subtraction and a store. */
 #ifndef TIERS_LATCH_H
 #define TIERS_LATCH_H
 
