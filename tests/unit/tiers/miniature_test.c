@@ -81,56 +81,109 @@ static void step(struct miniature *miniature, uint64_t *now_ms, uint64_t reads)
     miniature_step(miniature, &ended);
 }
 
+/* Miniatures that look at different samples of the keys of one load. What one predicts depends on
+ * which keys it happens to see, by as much as 0.02; what is wrong with all of them is our doing. */
+#define N_SAMPLES 4
+
+struct zipf_load {
+    struct miniature *miniatures[N_SAMPLES];
+    struct shadow *exact[TIERS_CURVE_POINTS][TIERS_CURVE_POLICIES_MAX];
+    uint64_t hits[TIERS_CURVE_POINTS][TIERS_CURVE_POLICIES_MAX];
+    struct tiers_curve curves[N_SAMPLES];
+    size_t n_policies;
+};
+
+static bool is_compared(size_t point)
+{
+    return point % 3 == 0;
+}
+
+static void load_open(struct zipf_load *load, uint64_t hot_bytes)
+{
+    struct miniature_options options = {.hot_bytes = hot_bytes};
+
+    for (size_t i = 0; i < N_SAMPLES; i++) {
+        load->miniatures[i] = miniature_new(&options);
+        assert_non_null(load->miniatures[i]);
+    }
+    miniature_curve(load->miniatures[0], &load->curves[0]);
+    load->n_policies = load->curves[0].n_policies;
+    for (size_t i = 0; i < TIERS_CURVE_POINTS; i++) {
+        for (size_t j = 0; is_compared(i) && j < load->n_policies; j++) {
+            load->exact[i][j] = shadow_new(policy_at(j), load->curves[0].points[i].hot_bytes);
+            assert_non_null(load->exact[i][j]);
+        }
+    }
+}
+
+static void load_read(struct zipf_load *load, uint64_t key, bool counts)
+{
+    for (size_t i = 0; i < N_SAMPLES; i++)
+        read_feed(load->miniatures[i], hash_of(key * N_SAMPLES + i), SAMPLE_READ);
+    for (size_t i = 0; i < TIERS_CURVE_POINTS; i++) {
+        for (size_t j = 0; is_compared(i) && j < load->n_policies; j++) {
+            uint32_t size = SIZE + policy_at(j)->bytes_per_entry;
+            load->hits[i][j] += shadow_access(load->exact[i][j], hash_of(key), size) && counts;
+        }
+    }
+}
+
+/* Also takes the curves. */
+static void load_close(struct zipf_load *load)
+{
+    for (size_t i = 0; i < N_SAMPLES; i++) {
+        miniature_curve(load->miniatures[i], &load->curves[i]);
+        miniature_free(load->miniatures[i]);
+    }
+    for (size_t i = 0; i < TIERS_CURVE_POINTS; i++) {
+        for (size_t j = 0; is_compared(i) && j < load->n_policies; j++)
+            shadow_free(load->exact[i][j]);
+    }
+}
+
+static double mean_predicted(const struct zipf_load *load, size_t point, size_t policy)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < N_SAMPLES; i++)
+        sum += load->curves[i].policies[policy].hit_rate[point];
+    return sum / N_SAMPLES;
+}
+
 static void
 the_curve_of_a_zipf_load_is_that_of_exact_simulation_within_three_hundredths(void **state)
 {
     (void)state;
     const uint64_t n_keys = 100000, warm_up = 300000, n_reads = 500000;
     const uint64_t hot_bytes = n_keys / 16 * SIZE;
-    struct miniature_options options = {.hot_bytes = hot_bytes};
-    struct miniature *miniature = miniature_new(&options);
+    struct zipf_load load = {.n_policies = 0};
     struct zipf zipf = zipf_new(n_keys, 0.9);
-    struct shadow *exact[TIERS_CURVE_POINTS][TIERS_CURVE_POLICIES_MAX];
-    uint64_t hits[TIERS_CURVE_POINTS][TIERS_CURVE_POLICIES_MAX] = {{0}};
-    struct tiers_curve curve;
     struct random random;
     uint64_t now_ms = 0;
     double error_sum = 0, error_most = 0;
     size_t n_errors = 0;
 
     random_init(&random, random_seed());
-    assert_non_null(miniature);
-    miniature_curve(miniature, &curve);
-    for (size_t i = 0; i < TIERS_CURVE_POINTS; i++) {
-        for (size_t j = 0; j < curve.n_policies; j++) {
-            exact[i][j] = shadow_new(policy_at(j), curve.points[i].hot_bytes);
-            assert_non_null(exact[i][j]);
-        }
-    }
+    load_open(&load, hot_bytes);
     for (uint64_t i = 0; i < warm_up + n_reads; i++) {
-        uint64_t hash = hash_of(zipf_draw(&zipf, &random));
-        read_feed(miniature, hash, SAMPLE_READ);
-        for (size_t p = 0; p < TIERS_CURVE_POINTS; p += 3) {
-            for (size_t j = 0; j < curve.n_policies; j++) {
-                uint32_t size = SIZE + policy_at(j)->bytes_per_entry;
-                hits[p][j] += shadow_access(exact[p][j], hash, size) && i >= warm_up;
-            }
-        }
-        if ((i + 1) % STEP_READS == 0)
-            step(miniature, &now_ms, STEP_READS);
+        load_read(&load, zipf_draw(&zipf, &random), i >= warm_up);
+        if ((i + 1) % STEP_READS != 0)
+            continue;
+        now_ms += STEP_MS;
+        struct miniature_step ended = {.now_ms = now_ms, .reads = STEP_READS};
+        for (size_t j = 0; j < N_SAMPLES; j++)
+            miniature_step(load.miniatures[j], &ended);
     }
-    miniature_curve(miniature, &curve);
+    load_close(&load);
     for (size_t i = 0; i < TIERS_CURVE_POINTS; i++) {
-        for (size_t j = 0; j < curve.n_policies; j++) {
-            double truth = (double)hits[i][j] / (double)n_reads;
-            double error = fabs(curve.policies[j].hit_rate[i] - truth);
-            shadow_free(exact[i][j]);
-            if (i % 3 != 0)
-                continue;
+        for (size_t j = 0; is_compared(i) && j < load.n_policies; j++) {
+            double truth = (double)load.hits[i][j] / (double)n_reads;
+            double predicted = mean_predicted(&load, i, j);
+            double error = fabs(predicted - truth);
             print_message("%-8s x%-5.3g exact %.4f predicted %.4f rate 1/%.0f\n",
-                          curve.policies[j].name,
-                          (double)curve.points[i].hot_bytes / (double)hot_bytes, truth,
-                          curve.policies[j].hit_rate[i], 1 / curve.points[i].sample_rate);
+                          load.curves[0].policies[j].name,
+                          (double)load.curves[0].points[i].hot_bytes / (double)hot_bytes, truth,
+                          predicted, 1 / load.curves[0].points[i].sample_rate);
             error_sum += error;
             /* The smallest holds some hundred of the sampled keys: there chance has its say. */
             if (i > 0)
@@ -140,8 +193,7 @@ the_curve_of_a_zipf_load_is_that_of_exact_simulation_within_three_hundredths(voi
     }
     print_message("mean error %.4f, largest %.4f\n", error_sum / (double)n_errors, error_most);
     assert_true(error_most < 0.03);
-    assert_true(error_sum / (double)n_errors < 0.015);
-    miniature_free(miniature);
+    assert_true(error_sum / (double)n_errors < 0.01);
     free(zipf.sums);
 }
 
