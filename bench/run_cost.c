@@ -14,8 +14,9 @@
 #define SAMPLES    1000000
 #define CAPACITIES 12
 
-/* Of a key and value in memory: the record's head, its slot in the table, the policy's node. */
-#define MEMORY_OVERHEAD_BYTES (sizeof(struct tiers_record) + 48)
+/* Of a key and value in memory: what the record says beside them, its slot in the table, the
+ * policy's node. */
+#define MEMORY_OVERHEAD_BYTES (sizeof(struct tiers_record) + sizeof(struct tiers_record_tail) + 48)
 
 static double memory_bytes_all(const struct source *source)
 {

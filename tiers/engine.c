@@ -96,8 +96,9 @@ static int current_get(struct tiers *tiers, uint64_t hash, enum tiers_space spac
     const struct tiers_record *record = NULL;
     switch (hot_peek(tiers->hot, hash, space, key, key_len, &record)) {
     case HOT_HIT:
-        *ret_current =
-            (struct current){.exists = true, .digest = record->digest, .meta = record->meta};
+        *ret_current = (struct current){.exists = true,
+                                        .digest = tiers_record_digest(record),
+                                        .meta = *tiers_record_meta(record)};
         tiers_record_release(record);
         return 0;
     case HOT_TOMBSTONE:
@@ -148,7 +149,7 @@ static int record_apply(struct tiers *tiers, uint64_t hash, struct tiers_record 
     int error = dirty_add(tiers->dirty, hash, record, now_ms);
     if (error == 0) {
         hot_write(tiers->hot, hash, record);
-        tiers->applying.state_hash += record->digest - (old->exists ? old->digest : 0);
+        tiers->applying.state_hash += tiers_record_digest(record) - (old->exists ? old->digest : 0);
         sample_applied(tiers, hash, record);
     }
     tiers_record_release(record);

@@ -14,6 +14,9 @@
 #include "hot_entry.h"
 
 #include <stdatomic.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define HOT_BUCKET_SLOTS 8
 #define HOT_BUCKET_LAST  (HOT_BUCKET_SLOTS - 1)
@@ -77,6 +80,27 @@ static inline unsigned hot_slots_matching(const struct hot_bucket *bucket, uint6
     for (unsigned i = 0; i < HOT_BUCKET_SLOTS; i++)
         matching |= (unsigned)((hot_slot_get(bucket, i) ^ tag) >> HOT_ADDRESS_BITS == 0) << i;
     return matching;
+}
+
+/* The same for whoever holds the owner's lock, in a quarter of the instructions where vectors of
+ * eight tags can be compared at once. */
+static inline unsigned hot_slots_matching_locked(const struct hot_bucket *bucket, uint64_t hash)
+{
+#ifdef __SSE2__
+    const __m128 *slots = (const __m128 *)(const void *)bucket;
+    __m128i tags[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        /* The upper halves of four slots, of those the upper halves with their signs. */
+        __m128 upper = _mm_shuffle_ps(slots[2 * i], slots[2 * i + 1], _MM_SHUFFLE(3, 1, 3, 1));
+        tags[i] = _mm_srai_epi32(_mm_castps_si128(upper), 16);
+    }
+    __m128i tag = _mm_set1_epi16((short)(hot_tag_of(hash) >> HOT_ADDRESS_BITS));
+    __m128i same = _mm_cmpeq_epi16(_mm_packs_epi32(tags[0], tags[1]), tag);
+    return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128()));
+#else
+    return hot_slots_matching(bucket, hash);
+#endif
 }
 
 /* ---- Buckets ---- */

@@ -32,6 +32,13 @@ struct hot_entry {
 
 _Static_assert(sizeof(struct hot_entry) % _Alignof(struct tiers_record) == 0,
                "a record lies right behind its entry");
+_Static_assert(
+    sizeof(struct hot_entry) + sizeof(struct tiers_record) == 64,
+    "what a look-up knows of a key ahead of its bytes is a line of the processor's cache");
+_Static_assert((sizeof(struct hot_entry) + offsetof(struct tiers_record, bytes)) %
+                       _Alignof(struct tiers_record_tail) ==
+                   0,
+               "a tail lies at a multiple of its alignment in the record's bytes");
 
 /* Records hand out no pointers to change them, but this part is not theirs. */
 static inline struct hot_entry *hot_entry_of(const struct tiers_record *record)

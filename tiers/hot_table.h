@@ -38,8 +38,8 @@ int hot_table_open(struct hot_table *table);
 /* Hands every entry to `free_entry`, then frees the buckets. */
 void hot_table_close(struct hot_table *table, void (*free_entry)(struct hot_entry *entry));
 
-/* Of an entry, its record's head and a key of usual length. */
-#define HOT_PREFETCHED_BYTES 192
+/* Of an entry: the record's head with it, and a key of usual length. */
+#define HOT_PREFETCHED_BYTES 128
 
 /* Whoever sees a number of buckets sees their segments. Without the lock it may be a bucket where
  * the key is no longer. */
@@ -69,7 +69,7 @@ static inline struct hot_entry *hot_table_find(const struct hot_table *table, ui
 {
     const struct hot_bucket *bucket = hot_table_bucket(table, hash);
 
-    for (unsigned left = hot_slots_matching(bucket, hash); left != 0; left &= left - 1) {
+    for (unsigned left = hot_slots_matching_locked(bucket, hash); left != 0; left &= left - 1) {
         struct hot_entry *entry = hot_entry_at(hot_slot_get(bucket, (unsigned)__builtin_ctz(left)));
         if (entry == NULL)
             continue;

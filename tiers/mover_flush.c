@@ -31,8 +31,9 @@ static int record_flush(struct warm_write *write, const struct tiers_record *rec
         return warm_delete(write, record->space, key, record->key_len);
     }
     flushed->bytes += record->value_len;
-    return warm_put_inline(write, record->space, key, record->key_len, &record->meta,
-                           record->digest, tiers_record_value(record), record->value_len);
+    return warm_put_inline(write, record->space, key, record->key_len, tiers_record_meta(record),
+                           tiers_record_digest(record), tiers_record_value(record),
+                           record->value_len);
 }
 
 static int generation_flush(struct warm_write *write, struct dirty_generation *generation,

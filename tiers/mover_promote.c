@@ -46,7 +46,7 @@ static int offer_write(struct warm_write *write, const struct mover_offer *offer
     if (error == TIERS_NOT_FOUND) {
         return 0;
     }
-    if (error || !item.cold || item.meta.mod_revision != record->meta.mod_revision ||
+    if (error || !item.cold || item.meta.mod_revision != tiers_record_meta(record)->mod_revision ||
         !location_equals(&item.location, &offer->location)) {
         return error;
     }
@@ -56,8 +56,9 @@ static int offer_write(struct warm_write *write, const struct mover_offer *offer
         return 0;
     }
     *promote_us -= cost_us;
-    error = warm_put_inline(write, record->space, key, record->key_len, &record->meta,
-                            record->digest, tiers_record_value(record), record->value_len);
+    error =
+        warm_put_inline(write, record->space, key, record->key_len, tiers_record_meta(record),
+                        tiers_record_digest(record), tiers_record_value(record), record->value_len);
     if (error == 0) {
         outcome->promoted_keys++;
         outcome->promoted_bytes += record->value_len;

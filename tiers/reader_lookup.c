@@ -55,7 +55,7 @@ int reader_record_make(const struct query *query, const struct warm_item *item, 
     if (record == NULL) {
         return TIERS_NO_MEMORY;
     }
-    if (record->digest != item->digest) {
+    if (tiers_record_digest(record) != item->digest) {
         tiers_record_release(record);
         return TIERS_CORRUPT;
     }

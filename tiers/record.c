@@ -1,5 +1,5 @@
-/* The in-memory record: one allocation that holds its place in the hot tier, the metadata, the key
- * and the value.
+/* The in-memory record: one allocation that holds its place in the hot tier, the key, the value and
+ * the metadata.
  *
  * A record is filled before anyone else sees it and never changes afterwards, so readers need no
  * lock, only a reference. The last release frees it, on whichever thread that happens.
@@ -75,13 +75,20 @@ uint64_t record_digest(enum tiers_space space, const void *key, size_t key_len, 
     return XXH3_64bits_withSeed(value_len > 0 ? value : "", value_len, seed);
 }
 
+/* The tail as what fills it sees it. */
+static struct tiers_record_tail *mutable_tail(struct tiers_record *record)
+{
+    return (struct tiers_record_tail *)(uintptr_t)tiers_record_tail(record);
+}
+
 /* One reference, key copied, everything else zero; the value's bytes are left to the caller. */
 static struct tiers_record *record_allocate(enum tiers_space space, const void *key, size_t key_len,
                                             size_t value_len)
 {
     assert(key_len > 0 && key_len <= TIERS_KEY_BYTES_MAX && value_len <= TIERS_VALUE_BYTES_MAX);
     struct hot_entry *entry =
-        malloc(sizeof(*entry) + sizeof(struct tiers_record) + key_len + value_len);
+        malloc(sizeof(*entry) + sizeof(struct tiers_record) + key_len + value_len +
+               _Alignof(struct tiers_record_tail) - 1 + sizeof(struct tiers_record_tail));
     if (entry == NULL)
         return NULL;
     *entry = (struct hot_entry){.state = HOT_NEW};
@@ -93,6 +100,7 @@ static struct tiers_record *record_allocate(enum tiers_space space, const void *
     record->space = (uint8_t)space;
     record->charge = (uint32_t)(malloc_usable_size(entry) + RECORD_ALLOCATION_OVERHEAD_BYTES);
     memcpy(record->bytes, key, key_len);
+    *mutable_tail(record) = (struct tiers_record_tail){0};
     return record;
 }
 
@@ -102,8 +110,8 @@ struct tiers_record *record_new(enum tiers_space space, const void *key, size_t 
     struct tiers_record *record = record_allocate(space, key, key_len, value_len);
     if (record == NULL)
         return NULL;
-    record->digest = record_digest(space, key, key_len, value, value_len, meta);
-    record->meta = *meta;
+    *mutable_tail(record) = (struct tiers_record_tail){
+        .digest = record_digest(space, key, key_len, value, value_len, meta), .meta = *meta};
     if (value_len > 0)
         memcpy(record->bytes + key_len, value, value_len);
     return record;
@@ -116,6 +124,6 @@ struct tiers_record *record_tombstone_new(enum tiers_space space, const void *ke
     if (record == NULL)
         return NULL;
     record->tombstone = true;
-    record->meta.mod_revision = revision;
+    mutable_tail(record)->meta.mod_revision = revision;
     return record;
 }

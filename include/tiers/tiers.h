@@ -66,7 +66,8 @@ struct tiers_meta {
 
 /* One version of one key, in memory. Immutable and reference-counted: a reader may hold it as long
  * as it likes without blocking writers or eviction. `tombstone` records stand for deleted keys and
- * never reach callers. Key and value stand back to back in `bytes`. */
+ * never reach callers. In `bytes` stand key, value and, aligned, a struct tiers_record_tail: what a
+ * look-up compares lies together, and what only the finder wants to know behind it. */
 struct tiers_record {
     _Atomic uint32_t references;
     uint32_t value_len;
@@ -74,9 +75,12 @@ struct tiers_record {
     uint8_t space; /* enum tiers_space */
     bool tombstone;
     uint32_t charge; /* Bytes of memory this record costs, allocator overhead included */
+    unsigned char bytes[];
+};
+
+struct tiers_record_tail {
     uint64_t digest; /* This record's share of the state hash */
     struct tiers_meta meta;
-    unsigned char bytes[];
 };
 
 static inline const void *tiers_record_key(const struct tiers_record *record)
@@ -87,6 +91,23 @@ static inline const void *tiers_record_key(const struct tiers_record *record)
 static inline const void *tiers_record_value(const struct tiers_record *record)
 {
     return record->bytes + record->key_len;
+}
+
+static inline const struct tiers_record_tail *tiers_record_tail(const struct tiers_record *record)
+{
+    const size_t align = _Alignof(struct tiers_record_tail);
+    size_t begin = ((size_t)record->key_len + record->value_len + align - 1) / align * align;
+    return (const struct tiers_record_tail *)(const void *)(record->bytes + begin);
+}
+
+static inline const struct tiers_meta *tiers_record_meta(const struct tiers_record *record)
+{
+    return &tiers_record_tail(record)->meta;
+}
+
+static inline uint64_t tiers_record_digest(const struct tiers_record *record)
+{
+    return tiers_record_tail(record)->digest;
 }
 
 /* Any thread. `retain` needs a reference that the caller already owns or borrows safely. */

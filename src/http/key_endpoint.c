@@ -131,7 +131,7 @@ void key_endpoint_found(h2o_req_t *req, struct loop *loop, const struct uri_quer
         return;
     }
     respond_begin(req, loop, 200);
-    add_etag(req, record->meta.mod_revision);
+    add_etag(req, tiers_record_meta(record)->mod_revision);
     if (query->level == URI_LEVEL_STALE)
         add_stale_headers(req, loop);
     if (!query->raw) {

@@ -214,7 +214,7 @@ static bool key_holds(struct model *model, struct tiers_reader *reader, size_t n
     size_t key_len = model_key_text(number, key);
     if (tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record) != 0)
         return false;
-    bool same = memcmp(&record->meta, &at->meta, sizeof at->meta) == 0 &&
+    bool same = memcmp(tiers_record_meta(record), &at->meta, sizeof at->meta) == 0 &&
                 record->value_len == at->value_len &&
                 model_value_check(number, record, model->value);
     tiers_record_release(record);

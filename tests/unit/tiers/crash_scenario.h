@@ -187,11 +187,11 @@ static inline void scenario_key_check(struct scenario *scenario, struct tiers_re
     }
     if (error != 0)
         scenario_defect(scenario, "%s: %s", key, tiers_strerror(error));
-    if (record->meta.mod_revision != at->meta.mod_revision ||
-        memcmp(&record->meta, &at->meta, sizeof at->meta) != 0 ||
+    if (tiers_record_meta(record)->mod_revision != at->meta.mod_revision ||
+        memcmp(tiers_record_meta(record), &at->meta, sizeof at->meta) != 0 ||
         record->value_len != at->value_len || !model_value_check(number, record, model->value))
         scenario_defect(scenario, "%s has the value of revision %llu in place of %llu", key,
-                        (unsigned long long)record->meta.mod_revision,
+                        (unsigned long long)tiers_record_meta(record)->mod_revision,
                         (unsigned long long)at->meta.mod_revision);
     tiers_record_release(record);
 }

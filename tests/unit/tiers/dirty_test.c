@@ -57,8 +57,8 @@ static void the_last_write_of_a_key_replaces_those_before(void **state)
     struct dirty_generation *generation = dirty_oldest(dirty);
     assert_non_null(generation);
     assert_int_equal(generation->n, 2);
-    assert_int_equal(generation->records[0]->meta.mod_revision, 99);
-    assert_int_equal(generation->records[1]->meta.mod_revision, 2);
+    assert_int_equal(tiers_record_meta(generation->records[0])->mod_revision, 99);
+    assert_int_equal(tiers_record_meta(generation->records[1])->mod_revision, 2);
 }
 
 /* The map that knows them doubles several times, a little with each record. */
@@ -82,7 +82,8 @@ static void a_key_is_known_however_many_came_after_it(void **state)
     struct dirty_generation *generation = dirty_oldest(dirty);
     assert_int_equal(generation->n, N);
     for (unsigned number = 0; number < N; number++)
-        assert_int_equal(generation->records[number]->meta.mod_revision, versions[number]);
+        assert_int_equal(tiers_record_meta(generation->records[number])->mod_revision,
+                         versions[number]);
     assert_true(generation->bytes < bytes); /* Its map is gone */
     assert_int_equal(generation->bytes, dirty_bytes(dirty));
     dirty_done(dirty, generation);
@@ -100,11 +101,11 @@ static void a_frozen_generation_keeps_what_it_held(void **state)
     struct dirty_generation *generation = dirty_oldest(dirty);
     assert_int_equal(generation->position.index, 1);
     assert_int_equal(generation->n, 1);
-    assert_int_equal(generation->records[0]->meta.mod_revision, 1);
+    assert_int_equal(tiers_record_meta(generation->records[0])->mod_revision, 1);
     dirty_done(dirty, generation);
     generation = dirty_oldest(dirty);
     assert_int_equal(generation->position.index, 2);
-    assert_int_equal(generation->records[0]->meta.mod_revision, 2);
+    assert_int_equal(tiers_record_meta(generation->records[0])->mod_revision, 2);
     dirty_done(dirty, generation);
     assert_null(dirty_oldest(dirty));
 }
@@ -272,8 +273,8 @@ static void replaying_all_generations_gives_the_last_versions(void **state)
             const struct tiers_record *record = generation->records[i];
             unsigned number = numbered_of(record);
             assert_true(number < MODEL_KEYS);
-            assert_true(replayed[number] < record->meta.mod_revision);
-            replayed[number] = record->meta.mod_revision;
+            assert_true(replayed[number] < tiers_record_meta(record)->mod_revision);
+            replayed[number] = tiers_record_meta(record)->mod_revision;
         }
         dirty_done(dirty, generation);
     }

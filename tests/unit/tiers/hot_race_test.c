@@ -90,8 +90,8 @@ static void clean_oldest(struct world *world, struct dirty_generation *generatio
     dirty_sort(generation);
     for (size_t i = 0; i < generation->n; i++) {
         const struct tiers_record *record = generation->records[i];
-        atomic_store_explicit(&world->warm[numbered_of(record)], record->meta.mod_revision,
-                              memory_order_release);
+        atomic_store_explicit(&world->warm[numbered_of(record)],
+                              tiers_record_meta(record)->mod_revision, memory_order_release);
     }
     for (size_t i = 0; i < generation->n; i++) {
         const struct tiers_record *record = generation->records[i];
@@ -173,7 +173,7 @@ static void read_once(struct reader *reader, uint64_t seen[KEYS])
         prefetch_some(world, number);
     switch (hot_get(world->hot, key.hash, TIERS_SPACE_USER, key.bytes, key.len, &record, &ticket)) {
     case HOT_HIT:
-        version = record->meta.mod_revision;
+        version = tiers_record_meta(record)->mod_revision;
         tiers_record_release(record);
         break;
     case HOT_TOMBSTONE:

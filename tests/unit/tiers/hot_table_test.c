@@ -196,9 +196,35 @@ static void a_hash_is_in_one_bucket_of_any_number(void **state)
     }
 }
 
+/* Tags from a few hashes, so that they are found in any slots, and with all bits set and none. */
+static void slots_are_matched_alike_with_the_lock_and_without(void **state)
+{
+    (void)state;
+    struct hot_bucket bucket;
+    uint64_t random = random_seed();
+    unsigned n_found = 0;
+
+    for (unsigned i = 0; i < 100000; i++) {
+        uint64_t hashes[4] = {0, UINT64_MAX, random_next(&random), random_next(&random)};
+        unsigned expected = 0;
+        uint64_t hash = hashes[random_next(&random) % 4];
+        for (unsigned slot = 0; slot < HOT_BUCKET_SLOTS; slot++) {
+            uint64_t other = hashes[random_next(&random) % 4];
+            uint64_t address = random_next(&random) >> (64 - HOT_ADDRESS_BITS);
+            atomic_init(&bucket.slots[slot], hot_tag_of(other) | address);
+            expected |= (unsigned)(hot_tag_of(other) == hot_tag_of(hash)) << slot;
+        }
+        assert_int_equal(hot_slots_matching(&bucket, hash), expected);
+        assert_int_equal(hot_slots_matching_locked(&bucket, hash), expected);
+        n_found += expected != 0;
+    }
+    assert_true(n_found > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slots_are_matched_alike_with_the_lock_and_without),
         cmocka_unit_test(keys_of_spread_hashes_are_found),
         cmocka_unit_test(keys_of_few_buckets_are_found),
         cmocka_unit_test(keys_of_one_bucket_and_tag_are_found),

@@ -57,7 +57,7 @@ static enum hot_found get(struct hot *hot, unsigned number, uint64_t *ret_versio
 
     if (found == HOT_HIT) {
         assert_true(record_key_equals(record, TIERS_SPACE_USER, key.bytes, key.len));
-        *ret_version = record->meta.mod_revision;
+        *ret_version = tiers_record_meta(record)->mod_revision;
         tiers_record_release(record);
     }
     return found;
@@ -139,7 +139,7 @@ static void a_record_in_use_outlives_its_eviction(void **state)
     assert_int_equal(hot_get(hot, key.hash, TIERS_SPACE_USER, key.bytes, key.len, &record, &ticket),
                      HOT_HIT);
     hot_close(hot);
-    assert_int_equal(record->meta.mod_revision, 10);
+    assert_int_equal(tiers_record_meta(record)->mod_revision, 10);
     tiers_record_release(record);
 }
 
@@ -431,7 +431,7 @@ static void model_flush(struct model *model, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         unsigned number = model->pending_number[i];
-        model->warm[number] = model->pending[i]->meta.mod_revision;
+        model->warm[number] = tiers_record_meta(model->pending[i])->mod_revision;
         hot_clean(model->hot, numbered_key(number).hash, model->pending[i],
                   random_next(&model->random) % 2 == 0);
         tiers_record_release(model->pending[i]);

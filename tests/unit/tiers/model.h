@@ -81,7 +81,7 @@ static inline void model_value_fill(size_t number, uint64_t revision, unsigned c
 static inline bool model_value_check(size_t number, const struct tiers_record *record,
                                      unsigned char *scratch)
 {
-    model_value_fill(number, record->meta.mod_revision, scratch, record->value_len);
+    model_value_fill(number, tiers_record_meta(record)->mod_revision, scratch, record->value_len);
     return memcmp(scratch, tiers_record_value(record), record->value_len) == 0;
 }
 
@@ -151,7 +151,7 @@ static inline void model_expect(struct model *model, struct tiers_reader *reader
         print_error("%s: %s\n", key, tiers_strerror(error));
     }
     assert_int_equal(error, 0);
-    assert_memory_equal(&record->meta, &at->meta, sizeof at->meta);
+    assert_memory_equal(tiers_record_meta(record), &at->meta, sizeof at->meta);
     assert_int_equal(record->value_len, at->value_len);
     assert_true(model_value_check(number, record, model->value));
     tiers_record_release(record);

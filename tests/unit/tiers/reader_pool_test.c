@@ -303,7 +303,7 @@ static void async_check(struct async_get *get, int status, const struct tiers_re
     reading->reads++;
     if (status == 0) {
         reading->wrong += !model_value_check(get->number, record, scratch) ||
-                          record->meta.mod_revision < get->floor;
+                          tiers_record_meta(record)->mod_revision < get->floor;
         tiers_record_release(record);
     } else {
         /* What was cancelled counts until its disk has answered. */

@@ -110,8 +110,8 @@ static void a_cold_read_completes_through_the_descriptor(void **state)
     cold_start(story, &number, &get);
     complete_until(story, &get.done);
     assert_int_equal(get.status, 0);
-    assert_memory_equal(&get.record->meta, &story->model->keys[number].meta,
-                        sizeof get.record->meta);
+    assert_memory_equal(tiers_record_meta(get.record), &story->model->keys[number].meta,
+                        sizeof(struct tiers_meta));
     assert_true(model_value_check(number, get.record, story->model->value));
     tiers_record_release(get.record);
     assert_int_equal(fixture_stats(story->f).hits_cold, 1);
@@ -384,8 +384,9 @@ static void read_one(struct reading *reading, struct tiers_reader *reader, size_
     int error = tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, key_len, &record);
     reading->reads++;
     if (error == 0) {
-        if (!model_value_check(number, record, scratch) || record->meta.mod_revision < floor ||
-            record->meta.flags != number) {
+        if (!model_value_check(number, record, scratch) ||
+            tiers_record_meta(record)->mod_revision < floor ||
+            tiers_record_meta(record)->flags != number) {
             reading->wrong++;
         }
         tiers_record_release(record);

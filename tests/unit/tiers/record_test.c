@@ -31,8 +31,37 @@ static void a_record_holds_copies_of_its_key_and_value(void **state)
     assert_memory_equal(tiers_record_value(record), "value", 5);
     assert_int_equal(record->space, TIERS_SPACE_SYSTEM);
     assert_false(record->tombstone);
-    assert_memory_equal(&record->meta, &meta, sizeof(meta));
+    assert_memory_equal(tiers_record_meta(record), &meta, sizeof(meta));
     tiers_record_release(record);
+}
+
+static void nothing_of_a_record_overlaps_whatever_the_lengths(void **state)
+{
+    unsigned char key[20], value[20];
+
+    (void)state;
+    memset(key, 0xaa, sizeof(key));
+    memset(value, 0xbb, sizeof(value));
+    for (size_t key_len = 1; key_len <= sizeof(key); key_len++) {
+        for (size_t value_len = 0; value_len <= sizeof(value); value_len++) {
+            struct tiers_record *record =
+                record_new(TIERS_SPACE_USER, key, key_len, value, value_len, &meta);
+            assert_non_null(record);
+            assert_memory_equal(tiers_record_key(record), key, key_len);
+            assert_memory_equal(tiers_record_value(record), value, value_len);
+            assert_memory_equal(tiers_record_meta(record), &meta, sizeof(meta));
+            assert_int_equal(
+                tiers_record_digest(record),
+                record_digest(TIERS_SPACE_USER, key, key_len, value, value_len, &meta));
+            const unsigned char *begin = (const unsigned char *)hot_entry_of(record);
+            const unsigned char *tail = (const unsigned char *)tiers_record_tail(record);
+            assert_true(tail >= record->bytes + key_len + value_len);
+            assert_true(tail + sizeof(struct tiers_record_tail) <=
+                        begin + malloc_usable_size(hot_entry_of(record)));
+            assert_int_equal((uintptr_t)tail % _Alignof(struct tiers_record_tail), 0);
+            tiers_record_release(record);
+        }
+    }
 }
 
 static void an_empty_value_may_be_null(void **state)
@@ -41,7 +70,8 @@ static void an_empty_value_may_be_null(void **state)
     struct tiers_record *record = record_new(TIERS_SPACE_USER, "k", 1, NULL, 0, &meta);
     assert_non_null(record);
     assert_int_equal(record->value_len, 0);
-    assert_int_equal(record->digest, record_digest(TIERS_SPACE_USER, "k", 1, "", 0, &meta));
+    assert_int_equal(tiers_record_digest(record),
+                     record_digest(TIERS_SPACE_USER, "k", 1, "", 0, &meta));
     tiers_record_release(record);
 }
 
@@ -53,7 +83,8 @@ static void the_charge_covers_what_the_allocator_took(void **state)
     struct tiers_record *record = record_new(TIERS_SPACE_USER, "k", 1, value, sizeof(value), &meta);
     assert_non_null(record);
     assert_true(record->charge > malloc_usable_size(hot_entry_of(record)));
-    assert_true(record->charge >= sizeof(struct hot_entry) + sizeof(*record) + 1 + sizeof(value));
+    assert_true(record->charge >= sizeof(struct hot_entry) + sizeof(*record) + 1 + sizeof(value) +
+                                      sizeof(struct tiers_record_tail));
     tiers_record_release(record);
 }
 
@@ -74,8 +105,8 @@ static void a_tombstone_has_no_share_in_the_state_hash(void **state)
     struct tiers_record *record = record_tombstone_new(TIERS_SPACE_USER, "k", 1, 77);
     assert_non_null(record);
     assert_true(record->tombstone);
-    assert_int_equal(record->digest, 0);
-    assert_int_equal(record->meta.mod_revision, 77);
+    assert_int_equal(tiers_record_digest(record), 0);
+    assert_int_equal(tiers_record_meta(record)->mod_revision, 77);
     assert_true(record_key_equals(record, TIERS_SPACE_USER, "k", 1));
     tiers_record_release(record);
 }
@@ -128,7 +159,7 @@ static void the_digest_is_the_same_on_every_node(void **state)
                 UINT64_C(0x4C71DDA2C58581D5));
     record = record_new(TIERS_SPACE_USER, "key", 3, "value", 5, &meta);
     assert_non_null(record);
-    assert_true(record->digest == UINT64_C(0x4C71DDA2C58581D5));
+    assert_true(tiers_record_digest(record) == UINT64_C(0x4C71DDA2C58581D5));
     tiers_record_release(record);
 }
 
@@ -136,6 +167,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_record_holds_copies_of_its_key_and_value),
+        cmocka_unit_test(nothing_of_a_record_overlaps_whatever_the_lengths),
         cmocka_unit_test(an_empty_value_may_be_null),
         cmocka_unit_test(the_charge_covers_what_the_allocator_took),
         cmocka_unit_test(a_retained_record_outlives_the_first_release),

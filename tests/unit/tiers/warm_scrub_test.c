@@ -238,9 +238,10 @@ static _Noreturn void child(struct scrubbed *s)
         const struct tiers_record *record = NULL;
         int error =
             tiers_reader_get_wait(reader, TIERS_SPACE_USER, key, model_key_text(i, key), &record);
-        if (error == 0 && (!s->model->keys[i].exists ||
-                           record->meta.mod_revision != s->model->keys[i].meta.mod_revision ||
-                           !model_value_check(i, record, scratch))) {
+        if (error == 0 &&
+            (!s->model->keys[i].exists ||
+             tiers_record_meta(record)->mod_revision != s->model->keys[i].meta.mod_revision ||
+             !model_value_check(i, record, scratch))) {
             _exit(WRONG);
         }
         met = error != (s->model->keys[i].exists ? 0 : TIERS_NOT_FOUND);
