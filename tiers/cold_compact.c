@@ -229,6 +229,7 @@ static int segment_remove(struct mover *mover, uint64_t id, bool *ret_dropped)
     }
     error = warm_write_commit(write);
     if (error == 0) {
+        mover_cold_rows_forget(mover, id);
         cold_segment_delete(mover->tiers->cold, id);
         engine_count(&mover->tiers->counters.compacted_segments, 1);
         *ret_dropped = true;

@@ -32,6 +32,17 @@ static void pending_add(struct mover *mover, const struct cold_known *segment)
     mover->pending[mover->n_pending++] = *segment;
 }
 
+void mover_cold_rows_forget(struct mover *mover, uint64_t id)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < mover->n_pending; i++) {
+        if (mover->pending[i].id != id) {
+            mover->pending[n++] = mover->pending[i];
+        }
+    }
+    mover->n_pending = n;
+}
+
 bool mover_cold_hurries(uint64_t used_bytes, uint64_t budget_bytes)
 {
     return used_bytes > budget_bytes + budget_bytes / HURRY_SHARE;

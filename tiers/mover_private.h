@@ -171,6 +171,8 @@ void mover_cold_synced(struct mover *mover, const struct cold_known *touched, si
 /* Puts the rows of those segments / forgets them once they are committed. */
 int mover_cold_rows_put(struct mover *mover, struct warm_write *write);
 void mover_cold_rows_done(struct mover *mover);
+/* The segment is gone: a row that waits for its transaction must not name it again. */
+void mover_cold_rows_forget(struct mover *mover, uint64_t id);
 /* An append or sync failed: gives up the batch, reports, and waits a while or stops the engine. */
 void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync);
 /* A warm transaction of background work failed. */

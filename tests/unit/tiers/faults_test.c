@@ -261,6 +261,87 @@ static void a_chunk_whose_pointers_find_no_room_is_demoted_later(void **state)
     fixture_free(f);
 }
 
+static bool is_pending(const struct mover *mover, uint64_t id)
+{
+    for (size_t i = 0; i < mover->n_pending; i++) {
+        if (mover->pending[i].id == id)
+            return true;
+    }
+    return false;
+}
+
+/* Every row names a file. Returns whether one names this segment. */
+static bool rows_check(struct fixture *f, uint64_t wanted)
+{
+    struct warm_segment *segments = NULL;
+    size_t n = 0;
+    bool found = false;
+    assert_int_equal(warm_segments(f->tiers->warm, &segments, &n), 0);
+    for (size_t i = 0; i < n; i++) {
+        char path[TEMP_FOLDER_PATH_BYTES + 64];
+        snprintf(path, sizeof path, "%s/%016llx.seg", f->cold_dir,
+                 (unsigned long long)segments[i].id);
+        assert_int_equal(access(path, R_OK), 0);
+        found = found || segments[i].id == wanted;
+    }
+    free(segments);
+    return found;
+}
+
+/* A segment grew, and was sealed, by chunks whose pointers found no room; with nothing alive in it
+ * it was dropped before the row that says how long it is had its turn. */
+static void a_segment_that_was_dropped_does_not_come_back(void **state)
+{
+    static const struct libc_faults no_room = {.before = write_refused};
+    struct fixture *f = fixture_new();
+    struct model *model = model_new(620);
+    uint64_t id = 0;
+    (void)state;
+    f->options.now_ms = fixture_clock;
+    fixture_open(f, false);
+    struct mover *mover = f->tiers->mover;
+    for (unsigned round = 0; round < 2; round++) {
+        for (size_t i = 0; i < model->n; i++) {
+            model_put_group(f->tiers, model, i, 1000);
+            if (i % 200 == 0)
+                assert_int_equal(tiers_flush(f->tiers), 0);
+        }
+        assert_int_equal(tiers_flush(f->tiers), 0);
+        for (unsigned i = 0; round == 0 && i < 300; i++) {
+            f->clock_ms += 50;
+            (void)mover_step(mover);
+        }
+    }
+    libc_faults_set(&no_room);
+    for (unsigned i = 0; mover->chunks_since_compaction < 2 && i < 100; i++) {
+        f->clock_ms += 3000;
+        (void)mover_step(mover);
+    }
+    libc_faults_set(NULL);
+    for (size_t i = 0; i < mover->n_pending && id == 0; i++) {
+        if (rows_check(f, mover->pending[i].id) &&
+            !cold_segment_active(f->tiers->cold, mover->pending[i].id))
+            id = mover->pending[i].id;
+    }
+    assert_true(id != 0);
+    f->clock_ms += 3000;
+    for (unsigned i = 0; i < 100 && (rows_check(f, id) || is_pending(mover, id)); i++) {
+        f->clock_ms++;
+        (void)mover_step(mover);
+    }
+    for (unsigned i = 0; i < 20; i++) {
+        assert_false(rows_check(f, id));
+        f->clock_ms++;
+        (void)mover_step(mover);
+    }
+    model_expect_all(model, f->tiers);
+    fixture_close(f);
+    fixture_open(f, false);
+    model_expect_all(model, f->tiers);
+    model_free(model);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +355,7 @@ int main(void)
         cmocka_unit_test(a_write_that_a_quota_cuts_short_waits_for_space),
         cmocka_unit_test(a_write_that_is_cut_short_without_need_stops_the_engine),
         cmocka_unit_test(a_chunk_whose_pointers_find_no_room_is_demoted_later),
+        cmocka_unit_test(a_segment_that_was_dropped_does_not_come_back),
     };
     return cmocka_run_group_tests(tests, scenario_set_up, scenario_tear_down);
 }
