@@ -35,7 +35,11 @@
     X(bytes, max_value_bytes, "1MiB", 1, 16777216, "size of a value at most")                      \
     X(bytes, max_body_bytes, "4MiB", 64, 67108864, "size of a POST body at most")                  \
     X(ms, request_timeout, "10s", 10, 600000, "time after which a waiting write is answered 503")  \
-    X(ms, idle_timeout, "60s", 100, 86400000, "time after which an idle connection is closed")     \
+    X(ms, idle_timeout, "60s", 100, 86400000,                                                      \
+      "time after which a connection is closed that is idle, or moves next to nothing")            \
+    X(bytes, buffers_bytes_max, "256MiB", 1048576, 1099511627776,                                  \
+      "bodies and answers under way at most, about; beyond, connections that hold the most are "   \
+      "cut")                                                                                       \
     X(ms, drain_timeout, "5s", 0, 600000, "time that requests under way have at shutdown")         \
     X(ms, election_timeout, "1s", 50, 60000,                                                       \
       "silence of the leader after which an election starts")                                      \

@@ -26,6 +26,8 @@
     X(METRIC_REFUSED_BUSY, "tierkv_http_refused_total{reason=\"busy\"}", "Requests refused")       \
     X(METRIC_REFUSED_CONNECTIONS, "tierkv_http_refused_total{reason=\"connections\"}",             \
       "Requests refused")                                                                          \
+    X(METRIC_CONNECTIONS_CUT, "tierkv_http_connections_cut_total",                                 \
+      "Connections closed because they moved nothing or held too much memory")                     \
     X(METRIC_CONNECTIONS_ACCEPTED, "tierkv_http_connections_accepted_total", "Connections accepted")
 
 /* Latencies in seconds, buckets of powers of two from 1 us to 16 s. Names may carry a label. */

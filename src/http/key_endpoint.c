@@ -5,6 +5,7 @@
 #include "http/key_endpoint.h"
 
 #include "http/body.h"
+#include "http/buffers.h"
 #include "http/respond.h"
 #include "metrics.h"
 
@@ -80,6 +81,13 @@ static void send_json(h2o_req_t *req, const char *key, size_t key_len,
     respond_body(req, text, size, head);
 }
 
+/* Of a large value, about. */
+static size_t answer_bytes(const struct tiers_record *record, bool raw)
+{
+    return raw ? record->value_len
+               : body_string_size(tiers_record_value(record), record->value_len);
+}
+
 static void add_number(h2o_req_t *req, const char *name, size_t name_len, uint64_t number)
 {
     char *text = h2o_mem_alloc_pool(&req->pool, BODY_NUMBER_BYTES);
@@ -128,6 +136,14 @@ void key_endpoint_found(h2o_req_t *req, struct loop *loop, const struct uri_quer
         if (query->level == URI_LEVEL_STALE)
             add_stale_headers(req, loop);
         not_found(req, loop, status);
+        return;
+    }
+    if (!head && record->value_len >= BUFFERS_LARGE_BYTES &&
+        !buffers_admit(loop, answer_bytes(record, query->raw))) {
+        tiers_record_release(record);
+        metrics_add(METRIC_REFUSED_BUSY, 1);
+        respond_unavailable(req, loop, "busy", "too many large answers are under way",
+                            OUTCOME_NONE);
         return;
     }
     respond_begin(req, loop, 200);
@@ -220,6 +236,18 @@ static void submit_write(h2o_req_t *req, struct loop *loop, struct replica_opera
     request_submit(request, operation, write_replied);
 }
 
+/* A condition that is not looked at must not be passed over: somebody relies on it. */
+static bool conditional(h2o_req_t *req, struct loop *loop)
+{
+    if (h2o_find_header(&req->headers, H2O_TOKEN_IF_MATCH, -1) == -1 &&
+        h2o_find_header(&req->headers, H2O_TOKEN_IF_NONE_MATCH, -1) == -1 &&
+        h2o_find_header(&req->headers, H2O_TOKEN_IF_UNMODIFIED_SINCE, -1) == -1)
+        return false;
+    respond_error(req, loop, 501, "not_implemented", "conditional writes are not supported yet",
+                  OUTCOME_NOT_APPLIED);
+    return true;
+}
+
 /* A write that cannot be taken here need not be parsed. */
 static bool redirected(h2o_req_t *req, struct loop *loop)
 {
@@ -267,6 +295,8 @@ static void post(h2o_req_t *req, struct loop *loop)
     struct body_puts puts;
     struct body_error error;
 
+    if (conditional(req, loop))
+        return;
     if (!content_type_fits(req)) {
         respond_error(req, loop, 415, "unsupported_media_type",
                       "the body must be a JSON object (application/json)", OUTCOME_NOT_APPLIED);
@@ -321,9 +351,10 @@ static void on_key(h2o_req_t *req, struct loop *loop, const char *path, size_t p
             query.raw = true;
         get(req, loop, &query, key, (size_t)key_len);
     } else if (method_is(req, "PUT")) {
-        put(req, loop, key, (size_t)key_len);
+        if (!conditional(req, loop))
+            put(req, loop, key, (size_t)key_len);
     } else if (method_is(req, "DELETE")) {
-        if (!redirected(req, loop))
+        if (!conditional(req, loop) && !redirected(req, loop))
             submit_write(req, loop, replica_delete_new(key, (size_t)key_len));
     } else {
         respond_not_allowed(req, loop, "GET, HEAD, PUT, DELETE");

@@ -3,6 +3,7 @@
  * answered, and at the end connections are drained. */
 #include "http/loop.h"
 
+#include "http/buffers.h"
 #include "http/request.h"
 #include "log.h"
 #include "metrics.h"
@@ -34,12 +35,6 @@
 #define ACCEPT_WARN_MS  60000
 /* How old the known last contact to the leader may be. */
 #define CONTACT_MS_MAX 5
-
-struct connection {
-    struct loop *loop;
-    h2o_socket_t *socket;
-    struct connection *next, **link;
-};
 
 static uint64_t now_ns(void)
 {
@@ -130,8 +125,8 @@ static void connection_opened(struct loop *loop, h2o_socket_t *socket)
     loop->connections = connection;
     socket->on_close.cb = connection_closed;
     socket->on_close.data = connection;
-    /* libh2o waits without end for a peer that takes no more of its answer. The kernel need not.
-     * Where the option is unknown it goes without. */
+    /* Of a peer that is gone the kernel learns by this. Where the option is unknown it goes
+     * without. */
     (void)setsockopt(h2o_socket_get_fd(socket), IPPROTO_TCP, TCP_USER_TIMEOUT, &stalled_ms_max,
                      sizeof stalled_ms_max);
     h2o_accept(&loop->accept, socket);
@@ -205,6 +200,7 @@ static void round_of(struct loop *loop)
     request_consistent_flush(loop);
     request_outgoing_flush(loop);
     request_expire(loop);
+    buffers_check(loop);
     if (loop->accept_again_ms != 0 && loop_now_ms() >= loop->accept_again_ms) {
         loop->accept_again_ms = 0;
         if (loop->listener != NULL)
@@ -222,7 +218,7 @@ static void stop_listening(struct loop *loop)
 static int is_under_way(h2o_req_t *req, void *unused)
 {
     (void)unused;
-    return req->method.base != NULL; /* Set by libh2o when it hands a request over */
+    return req->input.method.base != NULL; /* Set when a request begins, to be cleared at its end */
 }
 
 /* Whether any request waits, or its answer has not left. */

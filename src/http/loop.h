@@ -17,7 +17,6 @@
 #include <stdatomic.h>
 
 struct request;
-struct connection;
 
 struct http_server {
     struct http_server_options options; /* Texts are copies */
@@ -27,6 +26,20 @@ struct http_server {
     _Atomic uint32_t connections;
     size_t n_loops;
     struct loop *loops;
+};
+
+struct connection {
+    struct loop *loop;
+    h2o_socket_t *socket;
+    struct connection *next, **link;
+    /* As of the last look, for buffers.c */
+    size_t held_bytes;
+    bool receiving, answering; /* Some request */
+    bool cut;                  /* It closes as soon as libh2o finds out */
+    uint64_t busy_ms;          /* Since when it did either at each look; 0: it does not */
+    uint64_t marked_ms;        /* When the kernel's counters were these */
+    uint64_t received_mark, taken_mark;
+    bool can_mark; /* It has such counters */
 };
 
 struct loop {
@@ -50,6 +63,13 @@ struct loop {
     struct request *waiting_newest;
     struct replica_operation *outgoing_first, *outgoing_last; /* Submitted in this round */
     size_t outgoing_n;
+    struct {                 /* Of buffers.c */
+        uint64_t check_ms;   /* No look before that time */
+        uint64_t held_bytes; /* By all connections, as of the last look */
+        uint64_t made_bytes; /* Large answers since then */
+        bool refused;        /* For want of room, since then */
+        uint64_t warned_ms;
+    } buffers;
     struct request *spare;      /* For the next GET: most need it only while they look */
     struct request *consistent; /* Reads that the next read-index operation will serve */
     struct {                    /* What every answer says; renewed when the view's version moves */

@@ -31,6 +31,8 @@ static const char *reason_of(int status)
         return "Unsupported Media Type";
     case 500:
         return "Internal Server Error";
+    case 501:
+        return "Not Implemented";
     case 503:
         return "Service Unavailable";
     case 507:

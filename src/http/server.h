@@ -22,10 +22,13 @@ struct http_server_options {
     uint64_t max_body_bytes;         /* Of a POST body; beyond: 413 */
     uint32_t
         request_timeout_ms; /* A write or consistent read that waits longer: 503, outcome unknown */
-    uint32_t idle_timeout_ms;               /* A connection without a request is closed */
-    const char *name;                       /* This node's, for answers */
-    struct replica *replica;                /* Borrowed */
-    struct tiers *tiers;                    /* Borrowed */
+    uint32_t idle_timeout_ms; /* A connection without a request, or with one that does not move, is
+                                 closed */
+    uint64_t buffers_bytes_max; /* Of bodies and answers under way, over all loops; beyond it the
+                                   connections with the most are cut */
+    const char *name;           /* This node's, for answers */
+    struct replica *replica;    /* Borrowed */
+    struct tiers *tiers;        /* Borrowed */
     struct tiers_cost_tiers tier_prices;    /* Defaults of /tiers/cost: per GB and month, */
     struct tiers_cost_tiers tier_latencies; /* and of a read in microseconds */
 };

@@ -35,9 +35,14 @@ static bool is(const char *text, size_t n, const char *word)
     return n == strlen(word) && memcmp(text, word, n) == 0;
 }
 
-static bool is_set(const char *value, size_t value_len)
+/* A name alone sets it. What is neither true nor false is refused: `force=no` would do harm. */
+static bool flag(const char *value, size_t value_len, bool *ret_set)
 {
-    return !is(value, value_len, "false") && !is(value, value_len, "0");
+    bool is_true = value_len == 0 || is(value, value_len, "true") || is(value, value_len, "1");
+    bool is_false = is(value, value_len, "false") || is(value, value_len, "0");
+
+    *ret_set = is_true;
+    return is_true || is_false;
 }
 
 /* A whole number with its unit: 500ms, 10s, 2m, 1h. */
@@ -65,9 +70,15 @@ static bool parameter(const char *name, size_t name_len, const char *value, size
                       struct uri_query *query, const char **ret_error)
 {
     if (is(name, name_len, "raw")) {
-        query->raw = is_set(value, value_len);
+        if (!flag(value, value_len, &query->raw)) {
+            *ret_error = "raw must be true or false";
+            return false;
+        }
     } else if (is(name, name_len, "force")) {
-        query->force = is_set(value, value_len);
+        if (!flag(value, value_len, &query->force)) {
+            *ret_error = "force must be true or false";
+            return false;
+        }
     } else if (is(name, name_len, "max_stale")) {
         query->stale_bounded = true;
         if (!duration(value, value_len, &query->stale_ms_max)) {

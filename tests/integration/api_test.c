@@ -322,6 +322,29 @@ static void wrong_requests_get_errors_that_say_why(void **state)
     expect_error(400, (struct http_request){.method = "POST", .path = "/join", .body = "{}"});
 }
 
+static void a_condition_that_cannot_be_looked_at_is_refused(void **state)
+{
+    static const char *const conditions[] = {"If-Match: \"1\"", "If-None-Match: *",
+                                             "If-Unmodified-Since: Mon, 01 Jan 2024 00:00:00 GMT"};
+    (void)state;
+    expect_only(200, (struct http_request){.method = "PUT", .path = "/key/cond", .body = "old"});
+    for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
+        expect_error(501, (struct http_request){.method = "PUT",
+                                                .path = "/key/cond",
+                                                .body = "new",
+                                                .headers = {conditions[i]}});
+        expect_error(501, (struct http_request){.method = "POST",
+                                                .path = "/key",
+                                                .body = "{\"cond\":\"new\"}",
+                                                .headers = {conditions[i]}});
+        expect_error(501, (struct http_request){
+                              .method = "DELETE", .path = "/key/cond", .headers = {conditions[i]}});
+    }
+    struct http_answer answer = expect(200, (struct http_request){.path = "/key/cond?raw"});
+    assert_string_equal(answer.body, "old");
+    http_free(&answer);
+}
+
 static void every_level_reads_what_was_written(void **state)
 {
     static const char *const paths[] = {"/key/level?raw", "/key/level?raw&level=default",
@@ -375,6 +398,7 @@ int main(void)
         cmocka_unit_test(revisions_grow_with_every_write),
         cmocka_unit_test(what_is_too_large_is_refused_and_the_node_lives_on),
         cmocka_unit_test(wrong_requests_get_errors_that_say_why),
+        cmocka_unit_test(a_condition_that_cannot_be_looked_at_is_refused),
         cmocka_unit_test(every_level_reads_what_was_written),
         cmocka_unit_test(operators_see_health_metrics_members_and_status),
     };

@@ -4,6 +4,7 @@
 #include "lib/http.h"
 #include "lib/load.h"
 #include "lib/random.h"
+#include "lib/wire.h"
 #include "tierkv/client.h"
 
 #include <setjmp.h>
@@ -11,7 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <arpa/inet.h>
 #include <cmocka.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,28 +22,6 @@
 
 #define N_KEYS      1000
 #define VALUE_BYTES 8192
-
-static int connect_to(const char *address)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    to.sin_port = htons((uint16_t)strtoul(strchr(address, ':') + 1, NULL, 10));
-    assert_true(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0);
-    return fd;
-}
-
-/* Sends what the peer still takes; it may have closed. */
-static void send_all(int fd, const void *bytes, size_t length)
-{
-    const char *next = bytes;
-    while (length > 0) {
-        ssize_t n = send(fd, next, length, MSG_NOSIGNAL);
-        if (n <= 0)
-            return;
-        next += n;
-        length -= (size_t)n;
-    }
-}
 
 enum goodbye { GOODBYE_CLOSE, GOODBYE_RESET, GOODBYE_KINDS };
 
@@ -60,7 +38,7 @@ static void http1_and_leave(const char *address, struct random *random, enum goo
 {
     char request[VALUE_BYTES + 512];
     size_t length;
-    int fd = connect_to(address);
+    int fd = wire_connect(address);
     uint64_t key = random_below(random, N_KEYS);
 
     if (random_below(random, 2) == 0) {
@@ -77,77 +55,35 @@ static void http1_and_leave(const char *address, struct random *random, enum goo
     }
     if (random_below(random, 8) == 0)
         length = random_below(random, length);
-    send_all(fd, request, length);
+    (void)wire_send(fd, request, length);
     leave(fd, goodbye);
-}
-
-/* ------------------------------------------------------------------ as much HTTP/2 as is needed */
-
-enum { FRAME_DATA = 0, FRAME_HEADERS = 1, FRAME_RST_STREAM = 3, FRAME_SETTINGS = 4 };
-enum { FLAG_END_STREAM = 1, FLAG_END_HEADERS = 4 };
-
-static size_t frame(unsigned char *out, unsigned type, unsigned flags, uint32_t stream,
-                    const void *payload, size_t length)
-{
-    const unsigned char head[9] = {
-        (unsigned char)(length >> 16), (unsigned char)(length >> 8), (unsigned char)length,
-        (unsigned char)type,           (unsigned char)flags,         (unsigned char)(stream >> 24),
-        (unsigned char)(stream >> 16), (unsigned char)(stream >> 8), (unsigned char)stream};
-    memcpy(out, head, sizeof(head));
-    if (length > 0)
-        memcpy(out + sizeof(head), payload, length);
-    return sizeof(head) + length;
-}
-
-/* A header as a literal whose name stands in HPACK's static table. */
-static size_t literal(unsigned char *out, unsigned name, const char *value)
-{
-    size_t length = strlen(value);
-    out[0] = (unsigned char)name;
-    out[1] = (unsigned char)length;
-    memcpy(out + 2, value, length);
-    return 2 + length;
-}
-
-static size_t request_frames(unsigned char *out, uint32_t stream, const char *method,
-                             const char *path, const char *body, size_t body_len)
-{
-    unsigned char block[256];
-    size_t n = literal(block, 2, method);
-    block[n++] = 0x86; /* :scheme http */
-    n += literal(block + n, 4, path);
-    n += literal(block + n, 1, "x");
-    size_t length =
-        frame(out, FRAME_HEADERS, FLAG_END_HEADERS | (body_len == 0 ? FLAG_END_STREAM : 0), stream,
-              block, n);
-    if (body_len > 0)
-        length += frame(out + length, FRAME_DATA, FLAG_END_STREAM, stream, body, body_len);
-    return length;
 }
 
 /* Many streams on one connection, nearly all reset at once. */
 static void http2_and_leave(const char *address, struct random *random, enum goodbye goodbye)
 {
     static const unsigned char cancel[4] = {0, 0, 0, 8};
-    static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     unsigned char frames[2048];
     char body[1024];
-    int fd = connect_to(address);
+    int fd = wire_connect(address);
 
     memset(body, 'v', sizeof(body));
-    send_all(fd, preface, sizeof(preface) - 1);
-    send_all(fd, frames, frame(frames, FRAME_SETTINGS, 0, 0, NULL, 0));
+    (void)wire_http2_begin(fd, 65535);
     for (uint32_t stream = 1; stream < 100; stream += 2) {
         char path[64];
         uint64_t key = random_below(random, N_KEYS);
         bool write = random_below(random, 2) == 0;
         snprintf(path, sizeof(path), "/key/%s/%llu%s", write ? "vanish" : "data",
                  (unsigned long long)key, write ? "" : "?raw");
-        size_t length = request_frames(frames, stream, write ? "PUT" : "GET", path, body,
-                                       write ? sizeof(body) : 0);
+        size_t length =
+            wire_request(frames, write ? 0 : WIRE_END_STREAM, stream, write ? "PUT" : "GET", path);
+        if (write)
+            length +=
+                wire_frame(frames + length, WIRE_DATA, WIRE_END_STREAM, stream, body, sizeof(body));
         if (random_below(random, 10) != 0)
-            length += frame(frames + length, FRAME_RST_STREAM, 0, stream, cancel, sizeof(cancel));
-        send_all(fd, frames, length);
+            length +=
+                wire_frame(frames + length, WIRE_RST_STREAM, 0, stream, cancel, sizeof(cancel));
+        (void)wire_send(fd, frames, length);
     }
     leave(fd, goodbye);
 }

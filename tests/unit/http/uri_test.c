@@ -99,6 +99,24 @@ static void an_unknown_level_is_refused_and_nothing_is_returned(void **state)
     assert_true(query.raw);
 }
 
+static void a_flag_is_true_or_false_and_nothing_else(void **state)
+{
+    static const char *const wrong[] = {"force=no", "force=False", "force=off", "raw=2", "raw=no"};
+    struct uri_query query = {.level = URI_LEVEL_DEFAULT};
+    const char *error = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        error = NULL;
+        assert_false(uri_query_parse(wrong[i], strlen(wrong[i]), &query, &error));
+        assert_non_null(error);
+    }
+    assert_true(uri_query_parse("force", 5, &query, &error));
+    assert_true(query.force);
+    assert_true(uri_query_parse("force=false", 11, &query, &error));
+    assert_false(query.force);
+}
+
 static void a_bound_for_stale_reads_is_a_duration(void **state)
 {
     static const struct {
@@ -136,6 +154,7 @@ int main(void)
         cmocka_unit_test(parameters_are_read_in_any_order),
         cmocka_unit_test(unknown_parameters_are_ignored),
         cmocka_unit_test(an_unknown_level_is_refused_and_nothing_is_returned),
+        cmocka_unit_test(a_flag_is_true_or_false_and_nothing_else),
         cmocka_unit_test(a_bound_for_stale_reads_is_a_duration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
