@@ -15,6 +15,7 @@
 /* Between two looks; the second with many connections, for which a look takes longer. */
 #define CHECK_MS         20
 #define CHECK_MANY_MS    100
+#define LOOK_AGAIN_MS    2 /* For an answer that finds no room */
 #define MANY_CONNECTIONS 1000
 #define MOVED_PER_S_MIN  1024 /* Bytes; a PING now and then is no progress */
 #define PRESSED_WAIT_MS  1000 /* An answer that takes longer makes room when others are refused */
@@ -169,17 +170,23 @@ static void make_room(struct loop *loop, uint64_t now)
     loop->buffers.refused = false;
 }
 
-static void look(struct loop *loop)
+/* What all connections hold now. */
+static void look(struct loop *loop, uint64_t now)
 {
     const h2o_globalconf_t *config = loop->context.globalconf;
+    struct connection *connection;
 
-    for (struct connection *connection = loop->connections; connection != NULL;
-         connection = connection->next) {
+    for (connection = loop->connections; connection != NULL; connection = connection->next) {
         connection->held_bytes = 0;
         connection->receiving = connection->answering = false;
     }
     config->http1.callbacks.foreach_request(&loop->context, request_look, NULL);
     config->http2.callbacks.foreach_request(&loop->context, request_look, NULL);
+    loop->buffers.held_bytes = 0;
+    for (connection = loop->connections; connection != NULL; connection = connection->next)
+        loop->buffers.held_bytes += connection->cut ? 0 : connection->held_bytes;
+    loop->buffers.made_bytes = 0;
+    loop->buffers.looked_ms = now;
 }
 
 void buffers_check(struct loop *loop)
@@ -189,28 +196,34 @@ void buffers_check(struct loop *loop)
 
     if (now < loop->buffers.check_ms)
         return;
-    look(loop);
-    loop->buffers.held_bytes = 0;
-    loop->buffers.made_bytes = 0;
+    look(loop, now);
     for (struct connection *connection = loop->connections; connection != NULL;
          connection = connection->next) {
         n++;
-        if (connection->cut)
-            continue;
-        if (is_stalled(connection, now))
+        if (!connection->cut && is_stalled(connection, now)) {
             cut(connection, "it moved next to nothing of a request or an answer", now);
-        else
-            loop->buffers.held_bytes += connection->held_bytes;
+            loop->buffers.held_bytes -= connection->held_bytes;
+        }
     }
     make_room(loop, now);
     loop->buffers.check_ms = now + (n < MANY_CONNECTIONS ? CHECK_MS : CHECK_MANY_MS);
 }
 
-bool buffers_admit(struct loop *loop, size_t bytes)
+static bool has_room(const struct loop *loop, size_t bytes)
 {
     uint64_t held = loop->buffers.held_bytes + loop->buffers.made_bytes;
 
-    if (held > 0 && held + bytes > budget_of(loop)) {
+    return held == 0 || held + bytes <= budget_of(loop);
+}
+
+bool buffers_admit(struct loop *loop, size_t bytes)
+{
+    uint64_t now;
+
+    /* Most of what was made may have left since the last look. */
+    if (!has_room(loop, bytes) && (now = loop_now_ms()) - loop->buffers.looked_ms >= LOOK_AGAIN_MS)
+        look(loop, now);
+    if (!has_room(loop, bytes)) {
         loop->buffers.refused = true;
         return false;
     }

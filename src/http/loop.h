@@ -64,7 +64,8 @@ struct loop {
     struct replica_operation *outgoing_first, *outgoing_last; /* Submitted in this round */
     size_t outgoing_n;
     struct {                 /* Of buffers.c */
-        uint64_t check_ms;   /* No look before that time */
+        uint64_t check_ms;   /* When it is time for the next check */
+        uint64_t looked_ms;  /* When the last look was */
         uint64_t held_bytes; /* By all connections, as of the last look */
         uint64_t made_bytes; /* Large answers since then */
         bool refused;        /* For want of room, since then */

@@ -1,5 +1,6 @@
 /* See server.h. Sets up what the loops share, and starts and stops them. */
 #include "http/cluster_endpoint.h"
+#include "http/framing.h"
 #include "http/key_endpoint.h"
 #include "http/library_errors.h"
 #include "http/loop.h"
@@ -97,6 +98,17 @@ static void to_origin_form(h2o_req_t *req)
     req->path = req->input.path = h2o_iovec_init(path, (size_t)(end - path));
 }
 
+/* Of a body over HTTP/1 the head still stands at the start of what was received. */
+static bool end_is_certain(const h2o_req_t *req)
+{
+    const h2o_socket_t *socket;
+
+    if (req->version >= 0x200 || req->entity.base == NULL)
+        return true;
+    socket = req->conn->callbacks->get_socket(req->conn);
+    return framing_is_plain(socket->input->bytes, socket->input->size);
+}
+
 /* The path is taken as it was sent: dots and double slashes are bytes of a key like others. */
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
@@ -106,6 +118,13 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 
     (void)handler;
     count_method(req);
+    if (!end_is_certain(req)) {
+        req->http1_is_persistent = 0;
+        respond_error(req, loop, 400, "bad_request",
+                      "the request tells the length of its body more than once",
+                      OUTCOME_NOT_APPLIED);
+        return 0;
+    }
     if (req->path.len == 0 || req->path.base[0] != '/')
         to_origin_form(req);
     path = req->path.base;

@@ -252,6 +252,30 @@ static void without_descriptors_clients_wait_and_are_served_later(void **state)
                     0, 200);
 }
 
+static void a_request_whose_end_is_not_certain_is_refused_and_nothing_follows_it(void **state)
+{
+    static const char *const heads[] = {
+        "PUT /key/a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 5\r\n\r\nabcde",
+        "PUT /key/a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"
+        "1\r\na\r\n0\r\n\r\n"};
+    static const char next[] = "PUT /key/next HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1";
+    struct fixture *f = start(state);
+
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        int fd = raw_connect(f->address);
+        char *answer;
+        raw_send(fd, heads[i], strlen(heads[i]));
+        raw_send(fd, next, sizeof next - 1);
+        answer = raw_read_until(fd, NULL);
+        assert_non_null(strstr(answer, "HTTP/1.1 400 "));
+        assert_null(strstr(answer, "HTTP/1.1 200 "));
+        free(answer);
+        close(fd);
+    }
+    expect_error(f, "GET", "/key/a", NULL, 404, "not_found", NULL);
+    expect_error(f, "GET", "/key/next", NULL, 404, "not_found", NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -261,6 +285,7 @@ int main(void)
         TEST(a_redirect_of_an_absolute_target_keeps_only_path_and_query),
         TEST(a_redirect_never_carries_bytes_that_do_not_belong_in_a_header),
         TEST(what_libh2o_refuses_by_itself_is_json_too),
+        TEST(a_request_whose_end_is_not_certain_is_refused_and_nothing_follows_it),
         TEST(idle_and_surplus_connections_are_closed),
         TEST(without_descriptors_clients_wait_and_are_served_later),
     };

@@ -71,6 +71,7 @@ static inline int set_up(void **state)
                                               .requests_in_flight_max = 1000,
                                               .max_value_bytes = VALUE_BYTES_MAX,
                                               .max_body_bytes = BODY_BYTES_MAX,
+                                              .buffers_bytes_max = 64 << 20,
                                               .request_timeout_ms = 20000,
                                               .idle_timeout_ms = 20000,
                                               .name = "n0",

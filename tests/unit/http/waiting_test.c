@@ -69,6 +69,7 @@ static int set_up(void **state)
                                                         .requests_in_flight_max = IN_FLIGHT_MAX,
                                                         .max_value_bytes = VALUE_BYTES,
                                                         .max_body_bytes = VALUE_BYTES,
+                                                        .buffers_bytes_max = 64 << 20,
                                                         .request_timeout_ms = 20000,
                                                         .idle_timeout_ms = 20000,
                                                         .name = "n0",
