@@ -301,6 +301,45 @@ static int join_check(const struct loading *loading, const struct config *config
     return 0;
 }
 
+/* Bytes of the largest write, as the replica counts it (command/codec.c): a head, and for each key
+ * a head, the key and its value. In a body a key takes quotes, colon and comma in place of its
+ * head, so that the encoded command may be longer than the body. */
+static uint64_t write_bytes_max(const struct config *config)
+{
+    enum { HEAD = 16, KEY_HEAD = 24, KEY_BYTES_MAX = 511, KEYS_MAX = 4096, KEY_JSON = 6 };
+    const uint64_t put = HEAD + KEY_HEAD + KEY_BYTES_MAX + config->max_value_bytes;
+    const uint64_t post = HEAD + KEYS_MAX * (KEY_HEAD - KEY_JSON) + config->max_body_bytes;
+    return put > post ? put : post;
+}
+
+/* A write that alone is more than may wait would be told for ever to come back later. */
+static int writes_check(const struct loading *loading, const struct config *config)
+{
+    const uint64_t least = write_bytes_max(config);
+    if (config->operations_bytes_max >= least)
+        return 0;
+    return refuse(loading, config, CONFIG_SETTING_operations_bytes_max,
+                  "must be at least %llu, the size of the largest write that max_value_bytes "
+                  "(%llu) and max_body_bytes (%llu) allow",
+                  (unsigned long long)least, (unsigned long long)config->max_value_bytes,
+                  (unsigned long long)config->max_body_bytes);
+}
+
+static int figures_check(const struct loading *loading, const struct config *config)
+{
+    double figures[CONFIG_FIGURES_N];
+    if (!config_figures_parse(config->tier_prices, figures))
+        return refuse(loading, config, CONFIG_SETTING_tier_prices,
+                      "\"%s\" must be three decimal numbers such as 4,0.1,0.02",
+                      config->tier_prices);
+    if (!config_figures_parse(config->tier_latencies, figures) || figures[0] > figures[1] ||
+        figures[1] > figures[2])
+        return refuse(loading, config, CONFIG_SETTING_tier_latencies,
+                      "\"%s\" must be three rising numbers such as 1,100,8000",
+                      config->tier_latencies);
+    return 0;
+}
+
 static int relations_check(const struct loading *loading, const struct config *config)
 {
     if (*config->data_dir == '\0' && loading->action == CONFIG_RUN)
@@ -317,10 +356,8 @@ static int relations_check(const struct loading *loading, const struct config *c
         return refuse(loading, config, CONFIG_SETTING_heartbeat,
                       "must be at most half of election_timeout (%llums)",
                       (unsigned long long)config->election_timeout);
-    if (config->operations_bytes_max < config->max_body_bytes)
-        return refuse(loading, config, CONFIG_SETTING_operations_bytes_max,
-                      "must be at least max_body_bytes (%llu)",
-                      (unsigned long long)config->max_body_bytes);
+    if (writes_check(loading, config) != 0 || figures_check(loading, config) != 0)
+        return -1;
     if (strcmp(config->policy, "auto") == 0 && !config->curve)
         return refuse(loading, config, CONFIG_SETTING_policy, "auto needs the setting curve");
     if (config->warm_map_bytes < config->warm_bytes)

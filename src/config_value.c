@@ -133,6 +133,22 @@ bool config_value_set(struct config *config, const struct config_row *row, const
     return false;
 }
 
+bool config_figures_parse(const char *text, double ret_figures[static CONFIG_FIGURES_N])
+{
+    double figures[CONFIG_FIGURES_N];
+    for (size_t i = 0; i < CONFIG_FIGURES_N; i++) {
+        /* strtod would take blanks, signs, words and hexadecimal digits too. */
+        const size_t digits = strspn(text, "0123456789.");
+        char *end;
+        figures[i] = strtod(text, &end);
+        if (digits == 0 || end != text + digits || *end != (i + 1 < CONFIG_FIGURES_N ? ',' : '\0'))
+            return false;
+        text = end + 1;
+    }
+    memcpy(ret_figures, figures, sizeof(figures));
+    return true;
+}
+
 void config_value_free(struct config *config, const struct config_row *row)
 {
     if (row->type != CONFIG_TYPE_text && row->type != CONFIG_TYPE_choice)

@@ -31,6 +31,11 @@ extern const struct config_row config_rows[CONFIG_SETTINGS_N];
 bool config_value_set(struct config *config, const struct config_row *row, const char *text);
 void config_value_free(struct config *config, const struct config_row *row);
 
+#define CONFIG_FIGURES_N 3
+
+/* Three decimal numbers of 0 or more, separated by commas. False: the text is something else. */
+bool config_figures_parse(const char *text, double ret_figures[static CONFIG_FIGURES_N]);
+
 /* The field as YAML that config_value_set would read back. */
 void config_value_print(const struct config *config, const struct config_row *row, FILE *out);
 

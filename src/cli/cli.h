@@ -12,7 +12,7 @@
 /* X(name, code, meaning). The numbers are part of the interface. */
 #define CLI_EXITS(X)                                                                               \
     X(CLI_OK, 0, "done")                                                                           \
-    X(CLI_NOT_FOUND, 1, "there is no such key")                                                    \
+    X(CLI_NOT_FOUND, 1, "there is no such key or member")                                          \
     X(CLI_USAGE, 2, "the command line is wrong")                                                   \
     X(CLI_UNAVAILABLE, 3, "no server answered, or the cluster cannot serve now")                   \
     X(CLI_REFUSED, 4, "the server refused the request")                                            \

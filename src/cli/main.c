@@ -3,9 +3,11 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ENDPOINTS_DEFAULT "127.0.0.1:8091"
 
@@ -138,8 +140,22 @@ static const struct cli_verb *find_verb(const char *name)
     return NULL;
 }
 
+/* Takes the standard descriptors that are closed, lest a socket becomes one of them. Each is opened
+ * the wrong way round, so that whoever needs it still fails. */
+static bool reserve_descriptors(void)
+{
+    static const int flags[] = {
+        [STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY, [STDERR_FILENO] = O_RDONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", flags[fd]) != fd)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!reserve_descriptors())
+        return CLI_FAILED;
     const char *endpoints = getenv("TIERKV_ENDPOINTS");
     struct cli cli = {.endpoints =
                           endpoints != NULL && *endpoints != '\0' ? endpoints : ENDPOINTS_DEFAULT,

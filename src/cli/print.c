@@ -93,8 +93,8 @@ int cli_print_record(const void *key, size_t key_len, const void *value, size_t 
 
 int cli_print_bytes(const void *bytes, size_t length)
 {
-    fwrite(bytes, 1, length, stdout);
-    if (isatty(STDOUT_FILENO))
+    /* Asked only after a success: isatty sets errno. */
+    if (fwrite(bytes, 1, length, stdout) == length && isatty(STDOUT_FILENO))
         putchar('\n');
     return finish();
 }

@@ -9,12 +9,12 @@
 /* No server takes a longer value (the largest max_value_bytes). */
 #define VALUE_BYTES_MAX ((size_t)16 << 20)
 
-int cli_report(const struct cli *cli, int error)
+/* As cli_report, in other words. */
+static int report_as(const struct cli *cli, int error, const char *what)
 {
     const char *detail = cli->client != NULL ? tierkv_client_error_text(cli->client) : "";
 
-    fprintf(stderr, "tierkv: %s%s%s\n", tierkv_strerror(error), *detail != '\0' ? ": " : "",
-            detail);
+    fprintf(stderr, "tierkv: %s%s%s\n", what, *detail != '\0' ? ": " : "", detail);
     switch (error) {
     case TIERKV_NOT_FOUND:
         return CLI_NOT_FOUND;
@@ -31,6 +31,18 @@ int cli_report(const struct cli *cli, int error)
     default:
         return CLI_FAILED;
     }
+}
+
+int cli_report(const struct cli *cli, int error)
+{
+    return report_as(cli, error, tierkv_strerror(error));
+}
+
+/* Of what names a member, and no key. */
+static int report_member(const struct cli *cli, int error)
+{
+    return report_as(cli, error,
+                     error == TIERKV_NOT_FOUND ? "no such member" : tierkv_strerror(error));
 }
 
 /* Reads standard input to its end. Exit code; on CLI_OK *ret_value is the caller's. */
@@ -211,7 +223,7 @@ static int run_members(struct cli *cli, char **arguments, int n)
         if (strcmp(arguments[0], verb->name) != 0 || n - 1 < verb->n_min || n - 1 > verb->n_max)
             continue;
         int status = verb->run(cli, arguments + 1, n - 1);
-        return status != 0 ? cli_report(cli, status) : CLI_OK;
+        return status != 0 ? report_member(cli, status) : CLI_OK;
     }
     fputs("tierkv: members takes add ID HTTP RAFT [INCARNATION], remove ID, replace OLD-ID ID HTTP "
           "RAFT [INCARNATION], or transfer [ID]\n",

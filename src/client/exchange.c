@@ -1,4 +1,5 @@
-/* One request, one answer, over HTTP/2 without TLS (prior knowledge).
+/* One request, one answer, over HTTP/2 without TLS (prior knowledge); those with a large body over
+ * HTTP/1.1.
  *
  * libcurl keeps the connections and chooses one that is open. When a kept connection turns out to
  * be dead it repeats the request by itself on a new one; `sent` therefore comes from its "about to
@@ -16,6 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A body that is larger is sent by HTTP/1.1: should it be far above the server's limit, the server
+ * answers 413 there before the end, whereas libh2o's HTTP/2 can then only reset the stream, which
+ * looks like a failure that repeating may cure and leaves the outcome open. */
+#define HTTP2_BODY_BYTES_MAX ((size_t)1 << 20)
+
 /* libcurl knows its own time limits; this is for whatever it may not. */
 #define POLL_MS_MAX 1000
 
@@ -23,8 +29,9 @@ struct exchange {
     CURL *curl;
     CURLM *multi; /* Has the connections, and can be woken by another thread */
     _Atomic bool cancelled;
-    bool reuse_broken;             /* libcurl before 8.0; see version_and_reuse */
-    char kept[ENDPOINT_BYTES_MAX]; /* Whose connection was left in order last; empty: nobody's */
+    bool reuse_broken; /* libcurl before 8.0; see version_and_reuse */
+    /* Whose HTTP/2 connection was left in order last; empty: nobody's */
+    char kept[ENDPOINT_BYTES_MAX];
 };
 
 /* What the callbacks fill while a request runs. */
@@ -178,6 +185,12 @@ static void read_headers(CURL *curl, struct exchange_answer *answer)
  * order is never reused. */
 static bool version_and_reuse(struct exchange *exchange, const struct exchange_request *request)
 {
+    /* A connection of its own: those that are kept speak HTTP/2. */
+    if (request->body_len > HTTP2_BODY_BYTES_MAX)
+        return curl_easy_setopt(exchange->curl, CURLOPT_HTTP_VERSION,
+                                (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
+               curl_easy_setopt(exchange->curl, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+               curl_easy_setopt(exchange->curl, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK;
     bool kept = strcmp(exchange->kept, request->endpoint) == 0;
     long version = kept && exchange->reuse_broken ? CURL_HTTP_VERSION_2_0
                                                   : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
@@ -274,8 +287,9 @@ void exchange_run(struct exchange *exchange, const struct exchange_request *requ
     answer.cause = answer.failure == EXCHANGE_NO_MEMORY ? "out of memory"
                    : reception.too_long                 ? "the answer is too long"
                                                         : curl_easy_strerror(code);
-    snprintf(exchange->kept, sizeof(exchange->kept), "%s",
-             answer.failure == EXCHANGE_ANSWERED ? request->endpoint : "");
+    if (request->body_len <= HTTP2_BODY_BYTES_MAX)
+        snprintf(exchange->kept, sizeof(exchange->kept), "%s",
+                 answer.failure == EXCHANGE_ANSWERED ? request->endpoint : "");
     if (answer.failure == EXCHANGE_ANSWERED) {
         curl_easy_getinfo(exchange->curl, CURLINFO_RESPONSE_CODE, &answer.status);
         read_headers(exchange->curl, &answer);

@@ -1,4 +1,4 @@
-/* One HTTP/2 request and its answer over libcurl. The only file that calls libcurl. */
+/* One HTTP request and its answer over libcurl. The only file that calls libcurl. */
 #ifndef TIERKV_CLIENT_EXCHANGE_H
 #define TIERKV_CLIENT_EXCHANGE_H
 
@@ -28,7 +28,7 @@ enum exchange_failure {
     EXCHANGE_TIMEOUT,
     EXCHANGE_NO_MEMORY,
     EXCHANGE_CANCELLED,
-    EXCHANGE_PROTOCOL, /* What came is not HTTP/2, or far too long */
+    EXCHANGE_PROTOCOL, /* What came is not HTTP, or far too long */
 };
 
 struct exchange_answer {

@@ -204,6 +204,35 @@ static void a_value_that_the_server_refuses_ends_with_4(void **state)
     free(value);
 }
 
+/* So large that the server does not take it to its end. */
+static void a_value_far_above_the_limit_ends_with_4_too(void **state)
+{
+    size_t length = (size_t)9 << 20;
+    char *value = calloc(1, length);
+
+    (void)state;
+    assert_non_null(value);
+    struct process_result result = RUN(4, value, length, "put", "large");
+    assert_non_null(strstr(result.errors, "answered 413"));
+    process_result_free(&result);
+    free(value);
+}
+
+static void a_member_that_is_none_ends_with_1_and_is_not_called_a_key(void **state)
+{
+    static const char *const verbs[] = {"remove", "transfer"};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct process_result result = RUN(1, NULL, 0, "members", verbs[i], "nobody");
+        assert_memory_equal(result.errors, "tierkv: no such member: ", 24);
+        process_result_free(&result);
+    }
+    struct process_result result = RUN(1, NULL, 0, "get", "nobody");
+    assert_memory_equal(result.errors, "tierkv: no such key: ", 21);
+    process_result_free(&result);
+}
+
 static void a_write_without_an_answer_ends_with_5_and_a_read_with_3(void **state)
 {
     (void)state;
@@ -221,16 +250,41 @@ static void a_write_without_an_answer_ends_with_5_and_a_read_with_3(void **state
     cluster_node_wait_ready(cluster, 0);
 }
 
-static void output_that_cannot_be_written_is_an_error(void **state)
+/* Runs a command line of the shell that must end with 6 and this message. */
+static void expect_failure(const char *command, const char *wanted)
 {
     struct process_result result;
 
-    (void)state;
-    discard(RUN(0, NULL, 0, "put", "full", "x"));
-    process_run((const char *[]){"/bin/sh", "-c", "exec " TIERKV_PATH " get full >/dev/full", NULL},
-                NULL, 0, 30000, &result);
+    process_run((const char *[]){"/bin/sh", "-c", command, NULL}, NULL, 0, 30000, &result);
+    assert_string_equal(result.errors, wanted);
     assert_int_equal(result.status, 6);
     process_result_free(&result);
+}
+
+static void output_that_cannot_be_written_is_an_error(void **state)
+{
+    char value[10000];
+
+    (void)state;
+    memset(value, 'x', sizeof(value));
+    discard(RUN(0, NULL, 0, "put", "full", "x"));
+    discard(RUN(0, value, sizeof(value), "put", "fuller"));
+    expect_failure("exec " TIERKV_PATH " get full >/dev/full",
+                   "tierkv: standard output: No space left on device\n");
+    expect_failure("exec " TIERKV_PATH " get fuller >/dev/full",
+                   "tierkv: standard output: No space left on device\n");
+}
+
+static void closed_input_and_output_are_no_place_for_a_socket(void **state)
+{
+    (void)state;
+    discard(RUN(0, NULL, 0, "put", "closed", "x"));
+    expect_failure("exec " TIERKV_PATH " get closed >&-",
+                   "tierkv: standard output: Bad file descriptor\n");
+    expect_failure("exec " TIERKV_PATH " put closed - <&-",
+                   "tierkv: standard input: Bad file descriptor\n");
+    expect_failure("exec " TIERKV_PATH " put closed y <&- >&- 2>&-", "");
+    expect_output(RUN(0, NULL, 0, "get", "closed"), "y");
 }
 
 int main(void)
@@ -246,8 +300,11 @@ int main(void)
         cmocka_unit_test(help_names_verbs_options_and_exit_codes),
         cmocka_unit_test(nobody_listening_ends_with_3),
         cmocka_unit_test(a_value_that_the_server_refuses_ends_with_4),
+        cmocka_unit_test(a_value_far_above_the_limit_ends_with_4_too),
+        cmocka_unit_test(a_member_that_is_none_ends_with_1_and_is_not_called_a_key),
         cmocka_unit_test(a_write_without_an_answer_ends_with_5_and_a_read_with_3),
         cmocka_unit_test(output_that_cannot_be_written_is_an_error),
+        cmocka_unit_test(closed_input_and_output_are_no_place_for_a_socket),
     };
     int failures = cmocka_run_group_tests(tests, start, stop);
     cluster_teardown(NULL);

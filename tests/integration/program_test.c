@@ -73,6 +73,63 @@ static void a_wrong_setting_ends_with_status_2_before_anything_is_made(void **st
     assert_int_equal(rmdir(folder), 0);
 }
 
+static void a_wrong_list_of_figures_is_told_like_any_other_setting(void **state)
+{
+    (void)state;
+    struct process_result result = run("--print-config", "--tier-prices=a,b,c");
+    assert_int_equal(result.status, 2);
+    assert_string_equal(result.output, "");
+    assert_string_equal(
+        result.errors, "tierkvd: tier_prices (flag --tier-prices): \"a,b,c\" must be three decimal "
+                       "numbers such as 4,0.1,0.02\n");
+    process_result_free(&result);
+}
+
+static long status_of(const struct http_request *request)
+{
+    struct http_answer answer;
+    http_run(request, &answer);
+    long status = answer.status;
+    http_free(&answer);
+    return status;
+}
+
+/* With settings whose sum is just accepted. */
+static void the_largest_writes_that_the_settings_allow_are_taken(void **state)
+{
+    enum { BODY_BYTES = 974832, VALUE_BYTES = 1048025, KEYS = 4096, KEY_BYTES = 511 };
+    static const char *const flags[] = {"--max-body-bytes=974832", "--max-value-bytes=1048025",
+                                        "--operations-bytes-max=1MiB", NULL};
+    (void)state;
+    struct cluster *cluster = cluster_start(1, flags);
+    char *value = calloc(1, VALUE_BYTES), *body = malloc(BODY_BYTES + 1), *at = body;
+    char path[5 + KEY_BYTES + 1] = "/key/";
+    assert_non_null(value);
+    assert_non_null(body);
+    memset(path + 5, 'k', KEY_BYTES);
+    const char *address = cluster_address(cluster, 0);
+    assert_int_equal(status_of(&(struct http_request){.method = "PUT",
+                                                      .address = address,
+                                                      .path = path,
+                                                      .body = value,
+                                                      .body_len = VALUE_BYTES}),
+                     200);
+    for (int i = 0; i < KEYS - 1; i++)
+        at += sprintf(at, "%c\"%04d\":\"\"", i == 0 ? '{' : ',', i);
+    at += sprintf(at, ",\"last\":\"");
+    memset(at, 'v', (size_t)(body + BODY_BYTES - at));
+    memcpy(body + BODY_BYTES - 2, "\"}", 3);
+    assert_int_equal(status_of(&(struct http_request){.method = "POST",
+                                                      .address = address,
+                                                      .path = "/key",
+                                                      .body = body,
+                                                      .body_len = BODY_BYTES}),
+                     200);
+    free(body);
+    free(value);
+    cluster_stop(cluster);
+}
+
 /* The text of a log file. */
 static char *file_text(const char *path)
 {
@@ -148,6 +205,9 @@ int main(void)
         cmocka_unit_test(help_and_version_end_with_status_0),
         cmocka_unit_test(a_printed_configuration_starts_nothing),
         cmocka_unit_test(a_wrong_setting_ends_with_status_2_before_anything_is_made),
+        cmocka_unit_test(a_wrong_list_of_figures_is_told_like_any_other_setting),
+        cmocka_unit_test_teardown(the_largest_writes_that_the_settings_allow_are_taken,
+                                  cluster_teardown),
         cmocka_unit_test(the_ready_line_names_the_port_that_was_chosen),
         cmocka_unit_test_teardown(a_node_started_again_needs_neither_its_name_nor_whom_it_joined,
                                   cluster_teardown),

@@ -269,6 +269,36 @@ static void settings_that_contradict_each_other_are_refused(void **unused)
     REFUSED(LOAD("--warm-map-bytes=1GiB"), "warm_map_bytes", "warm_bytes");
 }
 
+static void operations_have_room_for_the_largest_write(void **unused)
+{
+    (void)unused;
+    struct loaded loaded =
+        LOAD("--max-body-bytes=974832", "--max-value-bytes=1048025", "--operations-bytes-max=1MiB");
+    assert_loads(&loaded);
+    config_close(&loaded.config);
+    REFUSED(LOAD("--max-body-bytes=974833", "--operations-bytes-max=1MiB", "--max-value-bytes=1"),
+            "operations_bytes_max", "at least 1048577", "max_body_bytes (974833)");
+    REFUSED(LOAD("--max-body-bytes=64", "--operations-bytes-max=1MiB", "--max-value-bytes=1048026"),
+            "operations_bytes_max", "at least 1048577", "max_value_bytes (1048026)");
+    REFUSED(LOAD("--max-body-bytes=64MiB"), "operations_bytes_max (default)");
+}
+
+static void prices_and_latencies_are_three_numbers(void **unused)
+{
+    (void)unused;
+    static const char *const bad[] = {"a,b,c",  "1,2,",    "1,2,3,4", "1,-2,3",
+                                      "1, 2,3", "1,2,nan", "1,2,0x3", "1,2.3.4,5"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        REFUSED(LOAD("--print-config", "--tier-prices", bad[i]),
+                "tier_prices (flag --tier-prices): ");
+        REFUSED(LOAD("--tier-latencies", bad[i]), "tier_latencies (flag --tier-latencies): ");
+    }
+    REFUSED(LOAD("--tier-latencies=9,8,7"), "tier_latencies", "\"9,8,7\" must be three rising");
+    struct loaded loaded = LOAD("--tier-prices=9,8.5,.7", "--tier-latencies=1,1,1");
+    assert_loads(&loaded);
+    config_close(&loaded.config);
+}
+
 /* ------------------------------------------------------------------------------------- mistakes */
 
 static void an_unknown_name_is_named_with_a_suggestion(void **unused)
@@ -321,6 +351,55 @@ static void a_file_that_is_no_mapping_is_refused(void **unused)
                                       "node_id: \"\xff\"\n"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         REFUSED(LOAD("--config", file_with(bad[i])), file_path, "not a YAML mapping");
+}
+
+static void an_unquoted_null_in_the_file_counts_as_not_set(void **unused)
+{
+    (void)unused;
+    static const char *const nulls[] = {"~", "null", "Null", "NULL", "", "# nothing"};
+    for (size_t i = 0; i < sizeof(nulls) / sizeof(nulls[0]); i++) {
+        char text[128];
+        snprintf(text, sizeof(text), "heartbeat: 50ms\nnode_id: %s\nhttp_loops: %s\n", nulls[i],
+                 nulls[i]);
+        struct loaded loaded = LOAD("--config", file_with(text));
+        assert_loads(&loaded);
+        assert_string_equal(loaded.config.node_id, "");
+        assert_int_equal(loaded.config.sources[CONFIG_SETTING_node_id], CONFIG_FROM_DEFAULT);
+        assert_int_equal(loaded.config.sources[CONFIG_SETTING_http_loops], CONFIG_FROM_DEFAULT);
+        assert_int_equal(loaded.config.heartbeat, 50);
+        config_close(&loaded.config);
+    }
+    struct loaded loaded = LOAD("--config", file_with("node_id: \"null\"\ncold_dir: '~'\n"));
+    assert_loads(&loaded);
+    assert_string_equal(loaded.config.node_id, "null");
+    assert_string_equal(loaded.config.cold_dir, "~");
+    config_close(&loaded.config);
+    REFUSED(LOAD("--config", file_with("frobnicate: ~\n")), "unknown setting frobnicate");
+}
+
+static void a_second_document_in_the_file_is_refused(void **unused)
+{
+    (void)unused;
+    REFUSED(LOAD("--config", file_with("---\nnode_id: a\n---\nnode_id: b\n")), file_path, "line 3",
+            "second document");
+    struct loaded loaded = LOAD("--config", file_with("---\nnode_id: a\n...\n"));
+    assert_loads(&loaded);
+    assert_string_equal(loaded.config.node_id, "a");
+    config_close(&loaded.config);
+}
+
+static void a_nul_byte_in_the_file_is_refused(void **unused)
+{
+    (void)unused;
+    REFUSED(LOAD("--config", file_with("node_id: a\ncold_dir: \"/tmp/a\\0b\"\n")), "cold_dir",
+            file_path, "line 2", "NUL byte");
+    REFUSED(LOAD("--config", file_with("\"cold_dir\\0x\": /tmp\n")), file_path, "NUL byte");
+}
+
+static void an_alias_in_the_file_is_called_by_its_name(void **unused)
+{
+    (void)unused;
+    REFUSED(LOAD("--config", file_with("node_id: &a x\ncold_dir: *a\n")), file_path, "alias");
 }
 
 static void a_file_that_cannot_be_read_is_named_with_the_cause(void **unused)
@@ -441,10 +520,16 @@ int main(void)
         cmocka_unit_test(addresses_are_checked_before_anything_starts),
         cmocka_unit_test(a_wildcard_needs_an_address_for_others),
         cmocka_unit_test(settings_that_contradict_each_other_are_refused),
+        cmocka_unit_test(operations_have_room_for_the_largest_write),
+        cmocka_unit_test(prices_and_latencies_are_three_numbers),
         cmocka_unit_test(an_unknown_name_is_named_with_a_suggestion),
         cmocka_unit_test(variables_of_others_are_left_alone),
         cmocka_unit_test(arguments_that_are_no_flags_are_refused),
         cmocka_unit_test(a_file_that_is_no_mapping_is_refused),
+        cmocka_unit_test(an_unquoted_null_in_the_file_counts_as_not_set),
+        cmocka_unit_test(a_second_document_in_the_file_is_refused),
+        cmocka_unit_test(a_nul_byte_in_the_file_is_refused),
+        cmocka_unit_test(an_alias_in_the_file_is_called_by_its_name),
         cmocka_unit_test(a_file_that_cannot_be_read_is_named_with_the_cause),
         cmocka_unit_test(running_without_a_data_directory_is_refused),
         cmocka_unit_test(the_printed_configuration_loads_back_to_the_same),

@@ -171,6 +171,55 @@ static void a_redirect_keeps_method_body_and_path_and_the_leader_is_remembered(v
     stub_stop(leader);
 }
 
+/* What came, without the bodies: by which version, and how much. */
+struct versions {
+    struct stub_answer answer;
+    int versions[8];
+    size_t lengths[8];
+};
+
+static void note_version(void *context, const struct stub_request *request,
+                         struct stub_answer *answer)
+{
+    struct versions *versions = context;
+    assert_in_range(request->number, 1, 8);
+    versions->versions[request->number - 1] = request->version;
+    versions->lengths[request->number - 1] = request->body_len;
+    *answer = versions->answer;
+}
+
+static void a_large_body_goes_by_http_1_also_where_a_redirect_leads(void **state)
+{
+    const size_t most = (size_t)1 << 20;
+    char *value = calloc(1, most + 1);
+    struct versions at_leader = {.answer = done};
+    struct stub *leader = stub_start(note_version, &at_leader);
+    struct versions at_follower = {.answer = redirect_to(leader)};
+    struct stub *follower = stub_start(note_version, &at_follower);
+    struct tierkv_client *client = open_client(stub_endpoint(follower), 0);
+
+    (void)state;
+    assert_non_null(value);
+    assert_int_equal(tierkv_put(client, "k", 1, value, most + 1, NULL), 0);
+    assert_int_equal(tierkv_put(client, "k", 1, value, most, NULL), 0);
+    assert_int_equal(tierkv_put(client, "k", 1, value, most + 1, NULL), 0);
+    assert_int_equal(tierkv_put(client, "k", 1, "v", 1, NULL), 0);
+    assert_int_equal(stub_requests(follower), 1);
+    assert_int_equal(at_follower.versions[0], 0x101);
+    assert_int_equal(at_follower.lengths[0], most + 1);
+    assert_int_equal(at_leader.versions[0], 0x101);
+    assert_int_equal(at_leader.lengths[0], most + 1);
+    assert_int_equal(at_leader.versions[1], 0x200);
+    assert_int_equal(at_leader.versions[2], 0x101);
+    assert_int_equal(at_leader.versions[3], 0x200);
+    /* The connection that speaks HTTP/2 is kept over the large one. */
+    assert_int_equal(stub_connections(leader), 3);
+    tierkv_client_close(client);
+    stub_stop(follower);
+    stub_stop(leader);
+    free(value);
+}
+
 static void calls_share_one_connection_and_a_broken_one_is_replaced(void **state)
 {
     struct story story = {.answers = {done}, .n_answers = 1};
@@ -549,6 +598,7 @@ int main(void)
         cmocka_unit_test(keys_of_any_bytes_are_sent_encoded_and_otherwise_untouched),
         cmocka_unit_test(keys_out_of_range_are_refused_before_anything_is_sent),
         cmocka_unit_test(a_redirect_keeps_method_body_and_path_and_the_leader_is_remembered),
+        cmocka_unit_test(a_large_body_goes_by_http_1_also_where_a_redirect_leads),
         cmocka_unit_test(calls_share_one_connection_and_a_broken_one_is_replaced),
         cmocka_unit_test(a_stale_read_stays_with_the_endpoint_although_a_leader_is_known),
         cmocka_unit_test(a_dead_leader_is_forgotten_and_the_endpoints_are_asked_again),

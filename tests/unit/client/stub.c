@@ -74,7 +74,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
     static h2o_generator_t generator = {NULL, NULL};
     struct stub *stub = ((struct stub_handler *)handler)->stub;
-    struct stub_request request = {.number = atomic_fetch_add(&stub->n_requests, 1) + 1};
+    struct stub_request request = {.number = atomic_fetch_add(&stub->n_requests, 1) + 1,
+                                   .version = req->version};
     struct stub_answer answer = {.status = 200};
 
     snprintf(request.method, sizeof(request.method), "%.*s", (int)req->method.len,
@@ -100,6 +101,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     size_t length = answer.body == NULL    ? 0
                     : answer.body_len != 0 ? answer.body_len
                                            : strlen(answer.body);
+    /* Else HTTP/1.1 ends with the connection, which the copy of its descriptor keeps open. */
+    req->res.content_length = length;
     h2o_iovec_t out = h2o_strdup(&req->pool, answer.body != NULL ? answer.body : "", length);
     h2o_start_response(req, &generator);
     h2o_send(req, &out, 1, H2O_SEND_STATE_FINAL);
@@ -139,7 +142,9 @@ static void *stub_run(void *context)
     stub_cut(stub);
     for (size_t i = 0; i < stub_connections(stub); i++)
         close(stub->accepted[i]);
-    for (int turn = 0; turn < 200 && !h2o_linklist_is_empty(&stub->h2o.http2._conns); turn++)
+    for (int turn = 0; turn < 200 && (!h2o_linklist_is_empty(&stub->h2o.http1._conns) ||
+                                      !h2o_linklist_is_empty(&stub->h2o.http2._conns));
+         turn++)
         h2o_evloop_run(stub->h2o.loop, 10);
     return NULL;
 }

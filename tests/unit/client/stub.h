@@ -1,4 +1,4 @@
-/* Servers for the client's tests: one that speaks HTTP/2 by a script, one that only accepts. */
+/* Servers for the client's tests: one that speaks HTTP by a script, one that only accepts. */
 #ifndef TIERKV_TESTS_CLIENT_STUB_H
 #define TIERKV_TESTS_CLIENT_STUB_H
 
@@ -8,6 +8,7 @@
 /* What the stub saw and what it shall answer, one request at a time. */
 struct stub_request {
     unsigned number; /* 1, 2, … in order of arrival at this stub */
+    int version;     /* 0x101: HTTP/1.1; 0x200: HTTP/2 */
     char method[16];
     char path[2048]; /* As sent, query included */
     char content_type[64];
