@@ -414,11 +414,12 @@ static void endpoints_collect(const struct node *node, char *ret_text, size_t si
     }
 }
 
-/* A new node joins; a member whose addresses or version have changed says so. */
+/* A new node joins; a member whose addresses or version have changed says so. One that has been a
+ * member finds out whether it still is. */
 static int joiner_open(struct node *node)
 {
     endpoints_collect(node, node->endpoints, sizeof(node->endpoints));
-    if (*node->endpoints == '\0' || is_registered(node))
+    if (*node->endpoints == '\0')
         return 0;
     const struct joiner_options options = {
         .endpoints = node->endpoints,
@@ -427,6 +428,7 @@ static int joiner_open(struct node *node)
                  .raft_address = raft_address(node),
                  .version = TIERKV_VERSION,
                  .incarnation = replica_incarnation(node->replica)},
+        .only_if_known = *node->config.join == '\0' || is_registered(node),
         .is_member = is_registered,
         .context = node,
     };
@@ -520,6 +522,8 @@ static bool wait_for_signal(void)
     log_info("stopping", LOG_TEXT("signal", strsignal(signal_number)));
     signal(SIGTERM, end_at_once);
     signal(SIGINT, end_at_once);
+    /* Nothing starts again any more: a state that is received just now can wait. */
+    sigdelset(&signals, REOPEN_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
     return false;
 }

@@ -6,13 +6,18 @@
 
 #include "log.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define REQUEST_TIMEOUT_MS 5000
 #define PAUSE_MS_LEAST     100
 #define PAUSE_MS_MOST      3000
+/* A node that does not find itself among the members so many times in a row believes it. */
+#define MISSED_MOST     5
+#define MISSED_PAUSE_MS 500
 
 struct joiner {
     struct joiner_options options;
@@ -51,11 +56,49 @@ static bool pause_for(struct joiner *joiner, uint64_t pause_ms)
     return !stopping;
 }
 
+/* Whether the members that a node names are without this one. It may be a node that is behind. */
+static bool is_missing(struct joiner *joiner)
+{
+    char *text = NULL;
+    if (tierkv_members(joiner->client, &text) != 0)
+        return false;
+    json_t *members = json_loads(text, 0, NULL);
+    const json_t *list = json_object_get(members, "members");
+    bool missing = json_array_size(list) > 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(list, i), "id"));
+        missing = missing && name != NULL && strcmp(name, joiner->options.node.name) != 0;
+    }
+    json_decref(members);
+    free(text);
+    return missing;
+}
+
+/* Whether the cluster is without this node, by several answers in a row. Whom it asks may not
+ * answer: then nothing is held against it. */
+static bool is_out(struct joiner *joiner)
+{
+    unsigned missed = 0;
+    while (missed < MISSED_MOST && is_missing(joiner)) {
+        missed++;
+        if (!pause_for(joiner, MISSED_PAUSE_MS))
+            return false;
+    }
+    return missed == MISSED_MOST;
+}
+
 static void *joiner_run(void *argument)
 {
     struct joiner *joiner = argument;
     const struct joiner_options *options = &joiner->options;
     uint64_t pause_ms = PAUSE_MS_LEAST;
+    if (options->only_if_known && is_out(joiner)) {
+        log_error("this node is no longer a member, and does not join by itself",
+                  LOG_TEXT("name", options->node.name),
+                  LOG_TEXT("reason", "it was removed or replaced; with an empty data directory and "
+                                     "the setting join it joins anew"));
+        return NULL;
+    }
     for (uint64_t attempt = 1; !options->is_member(options->context); attempt++) {
         int error = tierkv_join(joiner->client, &options->node);
         if (error == 0) {

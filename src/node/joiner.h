@@ -13,6 +13,9 @@ struct joiner;
 struct joiner_options {
     const char *endpoints; /* Client addresses of running nodes, separated by commas */
     struct tierkv_node node;
+    /* Of a node that has been a member: if the cluster no longer has it, it was removed or
+     * replaced, and stays out. */
+    bool only_if_known;
     /* From the joiner's thread: is this node a voter already, with these addresses? */
     bool (*is_member)(void *context);
     void *context;
