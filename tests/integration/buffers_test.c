@@ -61,7 +61,7 @@ static uint64_t connections_cut(const struct cluster *cluster)
 static int ask_and_take_nothing(const struct cluster *cluster, unsigned n)
 {
     int fd = wire_connect(cluster_address(cluster, 0));
-    unsigned char frame[512];
+    unsigned char frame[WIRE_REQUEST_BYTES_MAX];
 
     assert_true(wire_http2_begin(fd, 0));
     for (unsigned i = 0; i < n; i++)

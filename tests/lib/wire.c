@@ -87,6 +87,7 @@ static size_t literal(unsigned char *out, unsigned name, const char *value)
 {
     size_t length = strlen(value);
 
+    assert_true(length < 127); /* Longer ones are written otherwise */
     out[0] = (unsigned char)name;
     out[1] = (unsigned char)length;
     memcpy(out + 2, value, length);
@@ -96,7 +97,7 @@ static size_t literal(unsigned char *out, unsigned name, const char *value)
 size_t wire_request(unsigned char *out, unsigned flags, uint32_t stream, const char *method,
                     const char *path)
 {
-    unsigned char block[256];
+    unsigned char block[WIRE_REQUEST_BYTES_MAX - WIRE_FRAME_HEAD_BYTES];
     size_t n = literal(block, 2, method);
 
     block[n++] = 0x86; /* :scheme http */

@@ -15,7 +15,8 @@ enum {
 };
 enum { WIRE_END_STREAM = 1, WIRE_END_HEADERS = 4 };
 
-#define WIRE_FRAME_HEAD_BYTES 9
+#define WIRE_FRAME_HEAD_BYTES  9
+#define WIRE_REQUEST_BYTES_MAX (WIRE_FRAME_HEAD_BYTES + 400)
 
 /* A connection to "127.0.0.1:port"; the caller's to close. Fails the test if there is none. */
 int wire_connect(const char *address);
@@ -29,7 +30,7 @@ bool wire_http2_begin(int fd, uint32_t window);
 /* Writes a frame to `out`, which has room; its length. */
 size_t wire_frame(unsigned char *out, unsigned type, unsigned flags, uint32_t stream,
                   const void *payload, size_t length);
-/* Likewise the HEADERS of a request. */
+/* Likewise the HEADERS of a request, of less than 127 bytes each: WIRE_REQUEST_BYTES_MAX. */
 size_t wire_request(unsigned char *out, unsigned flags, uint32_t stream, const char *method,
                     const char *path);
 

@@ -1,5 +1,7 @@
 #include "raw_client.h"
 
+#include "lib/wire.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -84,48 +86,22 @@ char *raw_read_until(int fd, const char *text)
     }
 }
 
-static void frame(int fd, unsigned type, unsigned flags, uint32_t stream, const void *payload,
-                  size_t n)
-{
-    unsigned char bytes[1024] = {
-        (unsigned char)(n >> 16),      (unsigned char)(n >> 8),      (unsigned char)n,
-        (unsigned char)type,           (unsigned char)flags,         (unsigned char)(stream >> 24),
-        (unsigned char)(stream >> 16), (unsigned char)(stream >> 8), (unsigned char)stream};
-
-    assert(n <= sizeof(bytes) - 9);
-    memcpy(bytes + 9, payload, n);
-    raw_send(fd, bytes, 9 + n);
-}
-
 void raw_http2_begin(int fd)
 {
-    raw_send(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 24);
-    frame(fd, 4, 0, 0, "", 0);
-}
-
-/* A literal field without indexing or compression (RFC 7541, section 6.2.2). */
-static unsigned char *field(unsigned char *at, const char *name, const char *value)
-{
-    *at++ = 0;
-    *at++ = (unsigned char)strlen(name);
-    at = (unsigned char *)stpcpy((char *)at, name);
-    assert(strlen(value) < 127);
-    *at++ = (unsigned char)strlen(value);
-    return (unsigned char *)stpcpy((char *)at, value);
+    bool sent = wire_http2_begin(fd, 65535);
+    assert(sent);
 }
 
 void raw_http2_request(int fd, uint32_t stream, const char *method, const char *path)
 {
-    unsigned char fields[512], *end = fields;
+    unsigned char frame[WIRE_REQUEST_BYTES_MAX];
 
-    end = field(end, ":method", method);
-    end = field(end, ":scheme", "http");
-    end = field(end, ":authority", "x");
-    end = field(end, ":path", path);
-    frame(fd, 1, 0x5, stream, fields, (size_t)(end - fields));
+    raw_send(fd, frame, wire_request(frame, WIRE_END_STREAM, stream, method, path));
 }
 
 void raw_http2_reset(int fd, uint32_t stream)
 {
-    frame(fd, 3, 0, stream, "\0\0\0\x08", 4);
+    unsigned char frame[WIRE_FRAME_HEAD_BYTES + 4];
+
+    raw_send(fd, frame, wire_frame(frame, WIRE_RST_STREAM, 0, stream, "\0\0\0\x08", 4));
 }
