@@ -30,6 +30,14 @@ static const char *terminal_of(const char *path)
     return NULL;
 }
 
+int plot_check(const char *path)
+{
+    if (terminal_of(path) != NULL)
+        return 0;
+    fprintf(stderr, "tierbench: %s: a plot is a .svg or a .png file\n", path);
+    return -1;
+}
+
 /* Starts gnuplot with its input from read_end. 0 or an errno. */
 static int start(int read_end, pid_t *ret_pid)
 {
@@ -48,15 +56,12 @@ static int start(int read_end, pid_t *ret_pid)
 
 struct plot *plot_open(const char *path)
 {
-    const char *terminal = terminal_of(path);
-    struct plot *plot = calloc(1, sizeof(*plot));
+    struct plot *plot;
     int ends[2] = {-1, -1}, error = ENOMEM;
 
-    if (terminal == NULL) {
-        fprintf(stderr, "tierbench: %s: a plot is a .svg or a .png file\n", path);
-        free(plot);
+    if (plot_check(path) != 0)
         return NULL;
-    }
+    plot = calloc(1, sizeof(*plot));
     if (plot == NULL || (plot->path = strdup(path)) == NULL)
         goto fail;
     if (pipe2(ends, O_CLOEXEC) != 0) {
@@ -75,7 +80,7 @@ struct plot *plot_open(const char *path)
     close(ends[0]);
     /* If gnuplot ends early its exit status tells, not a signal. */
     signal(SIGPIPE, SIG_IGN);
-    fprintf(plot->script, "set terminal %s\nset output ", terminal);
+    fprintf(plot->script, "set terminal %s\nset output ", terminal_of(path));
     plot_text(plot, path);
     fputc('\n', plot->script);
     return plot;

@@ -6,6 +6,9 @@
 
 struct plot;
 
+/* Whether plot_open knows how to draw such a file, by its name. 0, or -1: told on stderr. */
+int plot_check(const char *path);
+
 /* Starts gnuplot, set up to write `path`, an SVG or PNG file by its ending (taken from the name).
  * NULL: told on stderr in one line. */
 struct plot *plot_open(const char *path);

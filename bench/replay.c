@@ -154,11 +154,12 @@ static int run(const struct replay_options *options, struct source *source)
         measure(&replay, counts, &report.seconds);
     if (!atomic_load(&replay.failed)) {
         /* A node that has gone or restarted meanwhile would make nonsense of the differences. */
-        if (ask_nodes(options, &report.hits) == report.nodes_counted &&
-            report.hits.hot >= before.hot)
-            subtract_hits(&report.hits, &before);
+        if (ask_nodes(options, &report.hits) != report.nodes_counted || report.nodes_counted == 0)
+            report.hits_unknown = "a node could not be asked at the end";
+        else if (report.hits.hot < before.hot)
+            report.hits_unknown = "a node has started again meanwhile";
         else
-            report.hits = (struct replay_hits){0};
+            subtract_hits(&report.hits, &before);
         bool good = counts->wrong == 0 && counts->statuses[200] > 0;
         result = replay_report(&report) == 0 && good ? 0 : 1;
     }

@@ -1,9 +1,12 @@
 /* See replay_report.h. */
 #include "replay_report.h"
 
+#include "text.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MIB 1048576.0
 
@@ -28,11 +31,27 @@ static uint64_t answered(const struct replay_counts *counts)
     return counts->latencies[REPLAY_READ].count + counts->latencies[REPLAY_WRITE].count;
 }
 
+static void table_hits(const struct replay_report *report)
+{
+    const struct replay_hits *hits = &report->hits;
+    double reads = (double)(hits->hot + hits->warm + hits->cold);
+
+    if (report->hits_unknown != NULL) {
+        printf("reads answered by, and moved there: unknown: %s\n", report->hits_unknown);
+        return;
+    }
+    printf("reads answered by, on the %zu nodes named: hot %.2f %%, warm %.2f %%, cold %.2f %%\n",
+           report->nodes_counted, reads > 0 ? 100 * (double)hits->hot / reads : 0,
+           reads > 0 ? 100 * (double)hits->warm / reads : 0,
+           reads > 0 ? 100 * (double)hits->cold / reads : 0);
+    printf("moved there: flushed %.1f MiB, demoted %.1f MiB, compacted %.1f MiB\n",
+           (double)hits->flushed_bytes / MIB, (double)hits->demoted_bytes / MIB,
+           (double)hits->compacted_bytes / MIB);
+}
+
 static void table(const struct replay_report *report)
 {
     const struct replay_counts *counts = report->counts;
-    const struct replay_hits *hits = &report->hits;
-    double reads = (double)(hits->hot + hits->warm + hits->cold);
 
     if (report->load_seconds > 0)
         printf("loaded in %.1f s, %.0f keys per second\n", report->load_seconds,
@@ -59,14 +78,8 @@ static void table(const struct replay_report *report)
         else if (status != 200 && n > 0)
             printf(", %" PRIu64 " with %zu", n, status);
     }
-    printf("%s", counts->wrong > 0 ? ", WRONG VALUES" : "");
-    printf("\nreads answered by, on the %zu nodes named: hot %.2f %%, warm %.2f %%, cold %.2f %%\n",
-           report->nodes_counted, reads > 0 ? 100 * (double)hits->hot / reads : 0,
-           reads > 0 ? 100 * (double)hits->warm / reads : 0,
-           reads > 0 ? 100 * (double)hits->cold / reads : 0);
-    printf("moved there: flushed %.1f MiB, demoted %.1f MiB, compacted %.1f MiB\n",
-           (double)hits->flushed_bytes / MIB, (double)hits->demoted_bytes / MIB,
-           (double)hits->compacted_bytes / MIB);
+    printf("%s\n", counts->wrong > 0 ? ", WRONG VALUES" : "");
+    table_hits(report);
 }
 
 /* NULL: out of memory, as below. */
@@ -105,23 +118,35 @@ static json_t *json_of_statuses(const struct replay_counts *counts)
     return object;
 }
 
-static int json(const struct replay_report *report, const char *load)
+/* null if they are not known */
+static json_t *json_of_hits(const struct replay_report *report)
+{
+    const struct replay_hits *hits = &report->hits;
+
+    if (report->hits_unknown != NULL)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I}", "hot", (json_int_t)hits->hot, "warm",
+                     (json_int_t)hits->warm, "cold", (json_int_t)hits->cold, "misses",
+                     (json_int_t)hits->misses);
+}
+
+static int json(const struct replay_report *report, const char *text)
 {
     const struct replay_counts *counts = report->counts;
-    const struct replay_hits *hits = &report->hits;
+    char *load = text_utf8(text);
     json_t *root = json_pack(
-        "{s:s, s:s, s:f, s:f, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I}}", "load",
-        load, "level", report->options->level, "load_seconds", report->load_seconds, "seconds",
-        report->seconds, "read", json_of_latency(&counts->latencies[REPLAY_READ], report->seconds),
-        "write", json_of_latency(&counts->latencies[REPLAY_WRITE], report->seconds), "statuses",
+        "{s:s, s:s, s:f, s:f, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o}", "load", load, "level",
+        report->options->level, "load_seconds", report->load_seconds, "seconds", report->seconds,
+        "read", json_of_latency(&counts->latencies[REPLAY_READ], report->seconds), "write",
+        json_of_latency(&counts->latencies[REPLAY_WRITE], report->seconds), "statuses",
         json_of_statuses(counts), "errors", (json_int_t)replay_errors(counts), "wrong",
         (json_int_t)counts->wrong, "absent", (json_int_t)counts->absent, "redirects",
-        (json_int_t)counts->redirects, "hits", "hot", (json_int_t)hits->hot, "warm",
-        (json_int_t)hits->warm, "cold", (json_int_t)hits->cold, "misses", (json_int_t)hits->misses);
+        (json_int_t)counts->redirects, "hits", json_of_hits(report));
     int error =
         root != NULL ? json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : -1;
 
     json_decref(root);
+    free(load);
     putchar('\n');
     return error;
 }

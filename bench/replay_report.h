@@ -11,7 +11,8 @@ struct replay_report {
     const struct replay_counts *counts;
     double load_seconds; /* 0: nothing was loaded */
     double seconds;
-    struct replay_hits hits; /* While the requests ran, of the nodes that were named */
+    struct replay_hits hits;  /* While the requests ran, of the nodes that were named */
+    const char *hits_unknown; /* Why they are not known, in a few words; NULL: they are */
     size_t nodes_counted;
 };
 

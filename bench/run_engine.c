@@ -136,8 +136,8 @@ static uint64_t written_so_far(struct run *run, bool *ret_by_kernel)
 static void take_sample(struct run *run, uint64_t began_ns, struct run_result *result,
                         size_t samples_max)
 {
-    if (result->n_samples == samples_max)
-        return;
+    run_series_make_room(result->samples, &result->n_samples, samples_max,
+                         &result->sample_interval);
     struct run_sample *sample = &result->samples[result->n_samples++];
     sample->seconds = (double)(run_now_ns() - began_ns) / RUN_NS_PER_SECOND;
     sample->writes = atomic_load_explicit(&run->writes, memory_order_relaxed);
@@ -145,10 +145,10 @@ static void take_sample(struct run *run, uint64_t began_ns, struct run_result *r
 }
 
 /* Makes way for the sample at the end: rates over a short rest of an interval mean little. */
-static void drop_last_if_recent(struct run_result *result, double seconds, double interval)
+static void drop_last_if_recent(struct run_result *result, double seconds)
 {
     if (result->n_samples > 1 &&
-        seconds - result->samples[result->n_samples - 1].seconds < interval / 2)
+        seconds - result->samples[result->n_samples - 1].seconds < result->sample_interval / 2)
         result->n_samples--;
 }
 
@@ -173,12 +173,17 @@ static bool exhausted(const struct run *run)
                run->source->requests_max;
 }
 
+/* When the next sample is due, on the clock. */
+static uint64_t next_sample_ns(const struct run_result *result, uint64_t began_ns)
+{
+    return began_ns + (uint64_t)(result->sample_interval * RUN_NS_PER_SECOND) * result->n_samples;
+}
+
 /* Until `until_ns`, or the end of the requests or of the run. */
 static void watch(struct run *run, const char *doing, uint64_t began_ns, uint64_t until_ns,
                   struct run_result *result, size_t samples_max)
 {
-    uint64_t interval_ns = (uint64_t)(run->options->interval * RUN_NS_PER_SECOND);
-    uint64_t next_ns = began_ns + interval_ns * result->n_samples;
+    uint64_t next_ns = next_sample_ns(result, began_ns);
 
     for (uint64_t now_ns = run_now_ns();
          now_ns < until_ns && !atomic_load(&run->failed) && !exhausted(run);
@@ -186,7 +191,7 @@ static void watch(struct run *run, const char *doing, uint64_t began_ns, uint64_
         if (now_ns >= next_ns) {
             take_sample(run, began_ns, result, samples_max);
             show_progress(result, doing);
-            next_ns += interval_ns;
+            next_ns = next_sample_ns(result, began_ns);
             continue;
         }
         uint64_t wait_ns = (next_ns < until_ns ? next_ns : until_ns) - now_ns;
@@ -215,6 +220,7 @@ static void measure(struct run *run, struct run_result *result, size_t samples_m
     if (!warms_up)
         atomic_store(&run->phase, RUN_MEASURE);
     uint64_t first_ns = run_now_ns(), began_ns = first_ns;
+    result->sample_interval = options->interval;
     take_sample(run, first_ns, result, samples_max);
     result->before = result->samples[0].stats;
     for (uint64_t i = 0; i < options->threads && !atomic_load(&run->failed); i++)
@@ -236,8 +242,7 @@ static void measure(struct run *run, struct run_result *result, size_t samples_m
         run_worker_join(workers[i], result->latencies, &result->absent);
     result->seconds = (double)(run_now_ns() - began_ns) / RUN_NS_PER_SECOND;
     tiers_stats(run->tiers, &result->after);
-    drop_last_if_recent(result, (double)(run_now_ns() - first_ns) / RUN_NS_PER_SECOND,
-                        options->interval);
+    drop_last_if_recent(result, (double)(run_now_ns() - first_ns) / RUN_NS_PER_SECOND);
     take_sample(run, first_ns, result, samples_max);
     free(workers);
 }

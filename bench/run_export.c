@@ -2,9 +2,12 @@
  * same in both. Durations are in microseconds, sizes in bytes. */
 #include "run_report.h"
 
+#include "text.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* X(name, format of the value, value): what a summary has of a result, its latencies apart. */
@@ -174,12 +177,14 @@ static json_t *json_of_result(const struct run_report *report, const struct run_
 
 int run_report_json(const struct run_report *report, FILE *out)
 {
-    char load[512], cold[512];
+    char text[512], *load, *cold;
     json_t *policies = json_array(), *root = NULL;
     int error = -1;
 
-    source_describe(report->source, &report->options->source, load, sizeof(load));
-    run_report_cold(report, cold, sizeof(cold));
+    source_describe(report->source, &report->options->source, text, sizeof(text));
+    load = text_utf8(text);
+    run_report_cold(report, text, sizeof(text));
+    cold = text_utf8(text);
     for (size_t i = 0; i < report->n_results; i++) {
         if (json_array_append_new(policies, json_of_result(report, report->results[i])) != 0)
             goto out;
@@ -197,6 +202,8 @@ int run_report_json(const struct run_report *report, FILE *out)
 out:
     json_decref(root);
     json_decref(policies);
+    free(load);
+    free(cold);
     if (error != 0 && errno == 0)
         errno = ENOMEM;
     return error;

@@ -10,7 +10,7 @@
 
 #define RUN_POLICIES_MAX     16
 #define RUN_POLICY_BYTES_MAX 32
-#define RUN_SAMPLES_SPARE    1000 /* Of a run whose length is a number of requests */
+#define RUN_SAMPLES_SPARE    1000 /* Beyond those of --seconds, for --requests; even */
 
 /* X(type, field, default, least, most, help), beside those of source.h. */
 #define RUN_OPTIONS(X)                                                                             \
@@ -19,7 +19,8 @@
     X(count, depth, "16", 1, 1024, "reads of the cold tier under way, per thread")                 \
     X(real, warmup, "2", 0, 86400, "seconds before the measurement")                               \
     X(real, seconds, "10", 0.1, 86400, "seconds of the measurement")                               \
-    X(real, interval, "1", 0.01, 86400, "seconds between the samples over time")                   \
+    X(real, interval, "1", 0.01, 86400,                                                            \
+      "seconds between the samples over time; doubled as often as they become too many")           \
     X(bytes, hot_bytes, "64MiB", 1048576, 1e15, "memory of the hot tier")                          \
     X(bytes, warm_bytes, "256MiB", 1048576, 1e15, "disk space that the warm tier aims at")         \
     X(text, dir, "", 0, 0, "where folders for the data are made, removed at the end")              \

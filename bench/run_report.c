@@ -1,9 +1,15 @@
 /* Reports of `tierbench run`: which there are, and the one that people read. One thread. */
 #include "run_report.h"
 
+#include "plot.h"
+#include "text.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB              1048576.0
 #define SERIES_LINES_MAX 20
@@ -18,14 +24,15 @@ void run_report_cold(const struct run_report *report, char *text, size_t text_si
     const char *dir = options->cold_dir[0] != '\0' ? options->cold_dir : options->dir;
 
     if (options->cold_modelled)
-        snprintf(text, text_size,
-                 "MODELLED HDD (%g ms seek, %g MB/s, one request at a time; bytes go to %s)",
-                 (double)options->disk.seek_us / 1000, (double)options->disk.bytes_per_second / 1e6,
-                 dir[0] != '\0' ? dir : "a temporary folder");
+        text_format(text, text_size,
+                    "MODELLED HDD (%g ms seek, %g MB/s, one request at a time; bytes go to %s)",
+                    (double)options->disk.seek_us / 1000,
+                    (double)options->disk.bytes_per_second / 1e6,
+                    dir[0] != '\0' ? dir : "a temporary folder");
     else
-        snprintf(text, text_size, "%s, %s", dir[0] != '\0' ? dir : "a temporary folder",
-                 options->direct_io != 0 ? "past the page cache where possible"
-                                         : "through the page cache");
+        text_format(text, text_size, "%s, %s", dir[0] != '\0' ? dir : "a temporary folder",
+                    options->direct_io != 0 ? "past the page cache where possible"
+                                            : "through the page cache");
 }
 
 static void table_latencies(const struct run_result *result, FILE *out)
@@ -183,14 +190,49 @@ int run_report_table(const struct run_report *report, FILE *out)
     return 0;
 }
 
+/* Whether the file could be opened for writing. What is there stays as it is; a pipe or a device is
+ * not opened, since that might be noticed at its other end. An empty path is good. */
+static int check_file(const char *path)
+{
+    struct stat status;
+
+    if (path[0] == '\0' ||
+        (stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)))
+        return 0;
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0)
+        (void)unlink(path);
+    else if (errno == EEXIST)
+        fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) {
+        fprintf(stderr, "tierbench: %s: %s\n", path, strerror(errno));
+        return -1;
+    }
+    close(fd);
+    return 0;
+}
+
+int run_report_check(const struct run_options *options)
+{
+    const char *const paths[] = {options->output, options->series, options->plot};
+
+    if (options->plot[0] != '\0' && plot_check(options->plot) != 0)
+        return -1;
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        if (check_file(paths[i]) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Calls write with the file, or with standard output if the path is empty. */
 static int write_to(const struct run_report *report, const char *path,
                     int (*write)(const struct run_report *report, FILE *out))
 {
-    FILE *out = path[0] == '\0' ? stdout : fopen(path, "we");
     int error = -1;
 
     errno = 0;
+    FILE *out = path[0] == '\0' ? stdout : fopen(path, "we");
     if (out != NULL) {
         error = write(report, out);
         if (fflush(out) != 0 || ferror(out))

@@ -13,6 +13,10 @@ struct run_report {
     size_t n_results;
 };
 
+/* Sees, before there is anything to write, whether the files that the options name can be written;
+ * changes none. 0, or -1: told on stderr. */
+int run_report_check(const struct run_options *options);
+
 /* Writes all that the options ask for. 0, or -1: told on stderr. */
 int run_report(const struct run_report *report);
 

@@ -31,7 +31,8 @@ struct run_result {
     bool written_by_kernel;           /* Else LMDB's pages are not in disk_bytes */
     uint64_t memory_bytes;            /* Grown since before the engine was opened */
     uint64_t mapped_bytes;
-    size_t n_samples; /* The first one at the beginning of the requests */
+    double sample_interval; /* Seconds; doubled each time that samples were thinned */
+    size_t n_samples; /* The first one at the beginning of the requests, the last one at the end */
     struct run_sample samples[];
 };
 

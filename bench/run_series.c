@@ -41,6 +41,17 @@ void run_series_rates(const struct run_sample *from, const struct run_sample *to
     };
 }
 
+void run_series_make_room(struct run_sample *samples, size_t *n, size_t max, double *interval)
+{
+    assert(max >= 2 && max % 2 == 0 && *n <= max);
+    if (*n < max)
+        return;
+    for (size_t i = 1; i < max / 2; i++)
+        samples[i] = samples[2 * i];
+    *n = max / 2;
+    *interval *= 2;
+}
+
 double run_write_amplification(uint64_t written_bytes, uint64_t put_bytes)
 {
     return share(written_bytes, put_bytes);

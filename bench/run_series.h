@@ -23,6 +23,11 @@ struct run_rates {
 void run_series_rates(const struct run_sample *from, const struct run_sample *to,
                       struct run_rates *ret_rates);
 
+/* Makes room for a sample behind *n of at most `max` (at least 2, even): if there is none, every
+ * second sample goes, so that two neighbouring intervals become one, and *interval is doubled. The
+ * first sample stays. */
+void run_series_make_room(struct run_sample *samples, size_t *n, size_t max, double *interval);
+
 /* Bytes written for each byte put; 0 if none was put. */
 double run_write_amplification(uint64_t written_bytes, uint64_t put_bytes);
 

@@ -1,7 +1,9 @@
 /* See run_worker.h. Happy path: take the next request of the source, read through this thread's own
  * tiers_reader or write as the applier, note how long it took. Reads that the cold tier answers
- * overlap, up to --depth. Every value is checked to belong to its key: a wrong or missing one fails
- * the run, as does any error of the engine. All of it belongs to the worker's thread. */
+ * overlap, up to --depth. One that the engine refuses as TIERS_BUSY is tried again when another has
+ * completed; the next request waits for that. Every value is checked to belong to its key: a wrong
+ * or missing one fails the run, as does any other error of the engine. All of it belongs to the
+ * worker's thread. */
 #include "run_worker.h"
 
 #include <errno.h>
@@ -15,7 +17,7 @@
 struct slot {
     struct tiers_read read;
     struct run_worker *worker;
-    struct slot *next_free;
+    struct slot *next; /* Free or refused */
     uint64_t number;
     uint64_t began_ns;
 };
@@ -27,6 +29,7 @@ struct run_worker {
     struct source_cursor cursor;
     struct slot *slots;
     struct slot *free;
+    struct slot *refused; /* Reads to be tried again */
     uint64_t under_way;
     uint64_t absent;
     struct latency latencies[RUN_CALLS];
@@ -55,8 +58,14 @@ static void read_finish(struct slot *slot, int status, const struct tiers_record
                  status == TIERS_NOT_FOUND ? "a key that was written is missing"
                                            : tiers_strerror(status));
     }
-    slot->next_free = worker->free;
+    slot->next = worker->free;
     worker->free = slot;
+}
+
+static void read_refused(struct slot *slot)
+{
+    slot->next = slot->worker->refused;
+    slot->worker->refused = slot;
 }
 
 static void on_done(struct tiers_read *read, int status, const struct tiers_record *record)
@@ -64,7 +73,10 @@ static void on_done(struct tiers_read *read, int status, const struct tiers_reco
     struct slot *slot = read->owner;
 
     slot->worker->under_way--;
-    read_finish(slot, status, record);
+    if (status == TIERS_BUSY)
+        read_refused(slot);
+    else
+        read_finish(slot, status, record);
 }
 
 /* Lets reads that have completed finish; waits for one if asked to. */
@@ -79,22 +91,50 @@ static void read_complete(struct run_worker *worker, bool wait)
         run_fail(worker->run, "poll", strerror(errno));
 }
 
-static void read_begin(struct run_worker *worker, uint64_t number)
+/* Being refused is fatal if no read is under way whose end could help. */
+static void read_try(struct slot *slot)
 {
-    struct slot *slot = worker->free;
+    struct run_worker *worker = slot->worker;
     const struct tiers_record *record = NULL;
     char key[WORKLOAD_KEY_BYTES + 1];
 
-    worker->free = slot->next_free;
-    workload_key(number, key);
-    slot->number = number;
-    slot->began_ns = run_now_ns();
+    workload_key(slot->number, key);
     int status = tiers_reader_get(worker->reader, TIERS_SPACE_USER, key, WORKLOAD_KEY_BYTES,
                                   &slot->read, &record);
     if (status == TIERS_PENDING)
         worker->under_way++;
+    else if (status == TIERS_BUSY && worker->under_way > 0)
+        read_refused(slot);
     else
         read_finish(slot, status, record);
+}
+
+static void read_begin(struct run_worker *worker, uint64_t number)
+{
+    struct slot *slot = worker->free;
+
+    worker->free = slot->next;
+    slot->number = number;
+    slot->began_ns = run_now_ns();
+    read_try(slot);
+}
+
+/* Waits for a read to complete, if any is under way, and tries the refused ones again after it. */
+static void read_wait(struct run_worker *worker)
+{
+    uint64_t before = worker->under_way;
+
+    if (before > 0)
+        read_complete(worker, true);
+    if (before > 0 && worker->under_way == before)
+        return;
+    struct slot *refused = worker->refused;
+    worker->refused = NULL;
+    while (refused != NULL) {
+        struct slot *slot = refused;
+        refused = slot->next;
+        read_try(slot);
+    }
 }
 
 static bool goes_on(const struct run_worker *worker)
@@ -109,8 +149,8 @@ static void *work(void *argument)
 
     for (uint64_t i = 0;
          goes_on(worker) && source_next(worker->run->source, &worker->cursor, &request); i++) {
-        while (worker->free == NULL && goes_on(worker))
-            read_complete(worker, true);
+        while ((worker->free == NULL || worker->refused != NULL) && goes_on(worker))
+            read_wait(worker);
         if (request.op != 'r') {
             uint64_t began_ns = run_now_ns();
             run_write(worker->run, request.key, 1, request.op == 'w');
@@ -121,8 +161,8 @@ static void *work(void *argument)
         if (worker->under_way > 0 && i % COMPLETE_EVERY == 0)
             read_complete(worker, false);
     }
-    while (worker->under_way > 0 && goes_on(worker))
-        read_complete(worker, true);
+    while ((worker->under_way > 0 || worker->refused != NULL) && goes_on(worker))
+        read_wait(worker);
     return NULL;
 }
 
@@ -135,7 +175,7 @@ static int open_slots(struct run_worker *worker, uint64_t depth)
         struct slot *slot = &worker->slots[i];
         slot->worker = worker;
         slot->read = (struct tiers_read){.done = on_done, .owner = slot};
-        slot->next_free = worker->free;
+        slot->next = worker->free;
         worker->free = slot;
     }
     return 0;

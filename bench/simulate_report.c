@@ -3,11 +3,12 @@
 #include "simulate_report.h"
 
 #include "plot.h"
+#include "text.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <string.h>
+#include <stdlib.h>
 
 static double miss_ratio(const struct simulation_result *result)
 {
@@ -114,6 +115,7 @@ static int write_json(const struct simulate_report *report, FILE *out)
     const struct trace *trace = report->trace;
     json_t *results = json_array();
     json_t *root = NULL;
+    char *name = text_utf8(name_of(report));
     int error = -1;
 
     for (size_t i = 0; i < options->n_policies; i++) {
@@ -122,9 +124,8 @@ static int write_json(const struct simulate_report *report, FILE *out)
                 goto out;
         }
     }
-    root = json_pack("{s:s%, s:s, s:I, s:I, s:I, s:O}", "trace", name_of(report),
-                     strlen(name_of(report)), "unit", unit_of(report), "accesses",
-                     (json_int_t)trace->n_accesses, "keys", (json_int_t)trace->n_keys,
+    root = json_pack("{s:s, s:s, s:I, s:I, s:I, s:O}", "trace", name, "unit", unit_of(report),
+                     "accesses", (json_int_t)trace->n_accesses, "keys", (json_int_t)trace->n_keys,
                      "unique_bytes", (json_int_t)trace->unique_bytes, "results", results);
     if (root == NULL || json_dumpf(root, out, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0)
         goto out;
@@ -134,6 +135,7 @@ static int write_json(const struct simulate_report *report, FILE *out)
 out:
     json_decref(root);
     json_decref(results);
+    free(name);
     if (error != 0 && errno == 0)
         errno = ENOMEM;
     return error;

@@ -2,6 +2,7 @@
  * next SHARE of them at a time, so that the threads keep to the trace's order but for a few. */
 #include "source.h"
 
+#include "text.h"
 #include "tiers/tiers.h"
 #include "trace_generate.h"
 
@@ -193,13 +194,13 @@ void source_describe(const struct source *source, const struct source_options *o
                      size_t text_size)
 {
     if (source->from_trace)
-        snprintf(text, text_size,
-                 "%s: %zu requests, %" PRIu64 " keys; values of %s bytes; seed %" PRIu64,
-                 options->trace != NULL ? options->trace : options->generate,
-                 source->trace.n_requests, source->keys, options->value_bytes, options->seed);
+        text_format(text, text_size,
+                    "%s: %zu requests, %" PRIu64 " keys; values of %s bytes; seed %" PRIu64,
+                    options->trace != NULL ? options->trace : options->generate,
+                    source->trace.n_requests, source->keys, options->value_bytes, options->seed);
     else
-        snprintf(text, text_size,
-                 "zipf %g: %.0f %% reads, %" PRIu64 " keys; values of %s bytes; seed %" PRIu64,
-                 options->zipf, source->read_share * 100, source->keys, options->value_bytes,
-                 options->seed);
+        text_format(text, text_size,
+                    "zipf %g: %.0f %% reads, %" PRIu64 " keys; values of %s bytes; seed %" PRIu64,
+                    options->zipf, source->read_share * 100, source->keys, options->value_bytes,
+                    options->seed);
 }

@@ -74,7 +74,7 @@ uint32_t source_value_bytes_max(const struct source *source);
 /* Of all keys' values together. */
 uint64_t source_value_bytes_all(const struct source *source);
 
-/* "zipf 0.99, 1000000 keys, ..." in one line, for the head of a report. */
+/* "zipf 0.99, 1000000 keys, ..." in one line, for the head of a report; cut between characters. */
 void source_describe(const struct source *source, const struct source_options *options, char *text,
                      size_t text_size);
 

@@ -6,13 +6,16 @@
 #include <string.h>
 #include <xxhash.h>
 
+/* What is known of a key so far. */
+enum { KEY_ACCESSED = 1, KEY_SIZED = 2 }; /* Both by a request that is no delete */
+
 struct trace_builder {
     struct trace trace;
     size_t requests_capacity;
     size_t keys_capacity;
     uint32_t *table; /* Key number + 1 by hash, open addressing; 0: free */
     size_t table_size;
-    unsigned char *accessed; /* By key number: seen in a request that is no delete */
+    unsigned char *known; /* By key number: KEY_ bits */
 };
 
 struct trace_builder *trace_builder_new(void)
@@ -36,7 +39,7 @@ void trace_builder_free(struct trace_builder *builder)
         return;
     trace_close(&builder->trace);
     free(builder->table);
-    free(builder->accessed);
+    free(builder->known);
     free(builder);
 }
 
@@ -70,15 +73,15 @@ static int grow_keys(struct trace_builder *builder)
     if ((grown = realloc(builder->trace.key_sizes, capacity * sizeof(uint32_t))) == NULL)
         return -1;
     builder->trace.key_sizes = grown;
-    if ((grown = realloc(builder->accessed, capacity)) == NULL)
+    if ((grown = realloc(builder->known, capacity)) == NULL)
         return -1;
-    builder->accessed = grown;
+    builder->known = grown;
     builder->keys_capacity = capacity;
     return 0;
 }
 
 /* The number of the key with this hash, a new one if need be; negative: out of memory. */
-static int64_t key_number(struct trace_builder *builder, uint64_t hash, uint32_t size)
+static int64_t key_number(struct trace_builder *builder, uint64_t hash)
 {
     struct trace *trace = &builder->trace;
     size_t slot = hash & (builder->table_size - 1);
@@ -91,8 +94,8 @@ static int64_t key_number(struct trace_builder *builder, uint64_t hash, uint32_t
     if (trace->n_keys_all == builder->keys_capacity && grow_keys(builder) != 0)
         return -1;
     trace->key_hashes[trace->n_keys_all] = hash;
-    trace->key_sizes[trace->n_keys_all] = size;
-    builder->accessed[trace->n_keys_all] = 0;
+    trace->key_sizes[trace->n_keys_all] = 1;
+    builder->known[trace->n_keys_all] = 0;
     builder->table[slot] = (uint32_t)trace->n_keys_all + 1;
     trace->n_keys_all++;
     if (trace->n_keys_all * 2 > builder->table_size && grow_table(builder) != 0)
@@ -100,10 +103,24 @@ static int64_t key_number(struct trace_builder *builder, uint64_t hash, uint32_t
     return (int64_t)trace->n_keys_all - 1;
 }
 
-int trace_builder_add_hashed(struct trace_builder *builder, uint64_t hash, uint32_t size, char op)
+/* A size counts until a read or write names one; that one stays. */
+static void size_key(struct trace_builder *builder, uint32_t key, uint32_t size, char op)
 {
     struct trace *trace = &builder->trace;
-    int64_t key = key_number(builder, hash, size);
+
+    if ((builder->known[key] & KEY_SIZED) != 0)
+        return;
+    if ((builder->known[key] & KEY_ACCESSED) != 0)
+        trace->unique_bytes += (uint64_t)size - trace->key_sizes[key];
+    trace->key_sizes[key] = size;
+    if (op != 'd')
+        builder->known[key] |= KEY_SIZED;
+}
+
+int trace_builder_add_hashed(struct trace_builder *builder, uint64_t hash, int64_t size, char op)
+{
+    struct trace *trace = &builder->trace;
+    int64_t key = key_number(builder, hash);
 
     if (key < 0 || key >= UINT32_MAX)
         return -1;
@@ -116,10 +133,12 @@ int trace_builder_add_hashed(struct trace_builder *builder, uint64_t hash, uint3
         builder->requests_capacity = capacity;
     }
     trace->requests[trace->n_requests++] = (struct trace_request){(uint32_t)key, op};
+    if (size >= 0)
+        size_key(builder, (uint32_t)key, (uint32_t)size, op);
     if (op != 'd') {
         trace->n_accesses++;
-        if (builder->accessed[key] == 0) {
-            builder->accessed[key] = 1;
+        if ((builder->known[key] & KEY_ACCESSED) == 0) {
+            builder->known[key] |= KEY_ACCESSED;
             trace->n_keys++;
             trace->unique_bytes += trace->key_sizes[key];
         }

@@ -190,7 +190,7 @@ static int add_line(struct reader *reader, char *line)
 {
     char *fields[FIELDS_MAX];
     size_t n;
-    unsigned long long size = 1;
+    int64_t size = -1;
     char op = 'r';
 
     if (*line == '#')
@@ -211,14 +211,14 @@ static int add_line(struct reader *reader, char *line)
     if (size_text != NULL) {
         char *end = NULL;
         errno = 0;
-        size = strtoull(size_text, &end, 10);
-        if (errno != 0 || *end != '\0' || *size_text == '-' || size > UINT32_MAX)
+        unsigned long long number = strtoull(size_text, &end, 10);
+        if (errno != 0 || *end != '\0' || *size_text == '-' || number > UINT32_MAX)
             return fail_at_line(reader, "the size is not a number below 2^32");
+        size = (int64_t)number;
     }
     if (op_text != NULL && (op = op_of(op_text)) == 0)
         return fail_at_line(reader, "the operation is none of r, w and d");
-    if (trace_builder_add_hashed(reader->builder, XXH3_64bits(key, strlen(key)), (uint32_t)size,
-                                 op) != 0)
+    if (trace_builder_add_hashed(reader->builder, XXH3_64bits(key, strlen(key)), size, op) != 0)
         return fail(reader, ": the trace does not fit into memory");
     return 0;
 }

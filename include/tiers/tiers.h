@@ -274,8 +274,11 @@ struct tiers_read {
 };
 
 /* 0: *ret_record holds a reference. TIERS_NOT_FOUND. TIERS_PENDING: `read->done` will run inside a
- * later tiers_reader_complete of this reader. TIERS_BUSY: read_depth_max reads are under way.
- * Other errors: as named. Counts as an access for the statistics and may promote the key. */
+ * later tiers_reader_complete of this reader. TIERS_BUSY, also as the status of `done`:
+ * read_depth_max reads are under way, or the cold ones among them hold so many bytes (64 MiB) that
+ * there is no room for this one beside them, or its record moved again and again while it was
+ * looked up. It may be asked for again once another read has completed, or at once if none is under
+ * way. Other errors: as named. Counts as an access for the statistics and may promote the key. */
 int tiers_reader_get(struct tiers_reader *reader, enum tiers_space space, const void *key,
                      size_t key_len, struct tiers_read *read,
                      const struct tiers_record **ret_record);

@@ -27,9 +27,9 @@ struct held {
     bool receiving, answering;
 };
 
-static struct held held_http2(const h2o_req_t *req)
+static struct held held_http2(h2o_req_t *req)
 {
-    const h2o_http2_stream_t *stream = H2O_STRUCT_FROM_MEMBER(const h2o_http2_stream_t, req, req);
+    const h2o_http2_stream_t *stream = H2O_STRUCT_FROM_MEMBER(h2o_http2_stream_t, req, req);
     struct held held = {.bytes = REQUEST_BYTES,
                         .receiving = stream->state == H2O_HTTP2_STREAM_STATE_RECV_HEADERS ||
                                      stream->state == H2O_HTTP2_STREAM_STATE_RECV_BODY,
