@@ -21,7 +21,9 @@ static const char *reason_of(const struct request *request, int status)
     return request->change->detail[0] != '\0' ? request->change->detail : replica_strerror(status);
 }
 
-/* True: the operation failed, and the request is answered. */
+/* True: the operation failed, and the request is answered. The replica says REPLICA_UNKNOWN of a
+ * change that it lost sight of after it was begun, so that its other errors mean that nothing was
+ * done; but for those below. */
 static bool failed(struct request *request, const struct replica_operation *operation)
 {
     struct loop *loop = request->loop;
@@ -37,10 +39,13 @@ static bool failed(struct request *request, const struct replica_operation *oper
         respond_error(request_take(request), loop, 404, "no_such_member", reason, OUTCOME_NONE);
         break;
     case REPLICA_UNREACHABLE:
-        respond_unavailable(request_take(request), loop, "unavailable", reason, OUTCOME_NONE);
+        respond_unavailable(request_take(request), loop, "unavailable", reason, OUTCOME_UNKNOWN);
+        break;
+    case REPLICA_NOT_LEADER:
+        respond_redirect_begun(request_take(request), loop);
         break;
     default:
-        respond_replica_error(request, operation->status, false);
+        respond_replica_error(request, operation->status, true);
     }
     return true;
 }
@@ -116,7 +121,7 @@ static void submit(h2o_req_t *req, struct loop *loop, enum replica_operation_typ
     request->no_timeout = true; /* The replica has a longer one of its own */
     request->change = malloc(sizeof *change);
     if (request->change == NULL) {
-        respond_replica_error(request, REPLICA_NO_MEMORY, false);
+        respond_replica_error(request, REPLICA_NO_MEMORY, true);
         return;
     }
     *request->change = *change;

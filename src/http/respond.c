@@ -148,7 +148,7 @@ static bool can_stand_in_header(h2o_iovec_t path)
     return true;
 }
 
-void respond_redirect(h2o_req_t *req, struct loop *loop)
+static void redirect(h2o_req_t *req, struct loop *loop, enum outcome outcome)
 {
     h2o_iovec_t location;
 
@@ -159,8 +159,7 @@ void respond_redirect(h2o_req_t *req, struct loop *loop)
     }
     loop_view_renew(loop);
     if (loop->view.leader_len == 0 || loop->view.role == REPLICA_LEADER) {
-        respond_unavailable(req, loop, "no_leader", "no leader is known at the moment",
-                            OUTCOME_NOT_APPLIED);
+        respond_unavailable(req, loop, "no_leader", "no leader is known at the moment", outcome);
         return;
     }
     respond_begin(req, loop, 307);
@@ -169,7 +168,17 @@ void respond_redirect(h2o_req_t *req, struct loop *loop)
                    h2o_iovec_init(loop->view.leader, loop->view.leader_len), req->input.path);
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_LOCATION, NULL, location.base,
                    location.len);
-    send_error(req, "not_leader", "this node is not the leader", OUTCOME_NOT_APPLIED);
+    send_error(req, "not_leader", "this node is not the leader", outcome);
+}
+
+void respond_redirect(h2o_req_t *req, struct loop *loop)
+{
+    redirect(req, loop, OUTCOME_NOT_APPLIED);
+}
+
+void respond_redirect_begun(h2o_req_t *req, struct loop *loop)
+{
+    redirect(req, loop, OUTCOME_UNKNOWN);
 }
 
 void respond_replica_error(struct request *request, int error, bool write)

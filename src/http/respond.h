@@ -19,6 +19,8 @@ void respond_unavailable(h2o_req_t *req, struct loop *loop, const char *code, co
 void respond_not_allowed(h2o_req_t *req, struct loop *loop, const char *allow);
 /* 307 to the same path and query on the leader, or 503 if none is known. */
 void respond_redirect(h2o_req_t *req, struct loop *loop);
+/* Likewise, for what may have been begun here: the 503 says that its outcome is unknown. */
+void respond_redirect_begun(h2o_req_t *req, struct loop *loop);
 void respond_replica_error(struct request *request, int error, bool write);
 /* Sends a body that lives until the pool is gone; NULL for none (HEAD). */
 void respond_body(h2o_req_t *req, const char *body, size_t n, bool head);

@@ -4,6 +4,9 @@
  * request that is repeated, here or on a later leader, goes on where the last one ended. What is
  * missing is told by the committed member table and Raft's configuration alone.
  *
+ * The oldest has its turn first. A server is caught up for as long as it takes; but a removal does
+ * not wait for that, nor does a join if the server does not come further.
+ *
  * Failure: a change that ends with leadership is given back, and its requester sent to the new
  * leader; one that does not get on in time ends as REPLICA_UNREACHABLE and may be repeated. */
 #include "raft/replica_private.h"
@@ -16,6 +19,8 @@
 #include <time.h>
 
 #define CHANGE_MS_MAX 30000
+/* A server that is caught up and confirms nothing for so long holds up nobody. */
+#define PROMOTION_STALL_MS 2000
 /* Handing over takes a round trip and an election. */
 #define TRANSFER_ELECTION_TIMEOUTS 3
 
@@ -45,6 +50,7 @@ void change_explain(struct change *change, const char *format, ...)
 void change_propose_row(struct replica *replica, struct change *change, void *command, size_t bytes)
 {
     change->row_proposed = command != NULL;
+    change->logged = change->logged || change->row_proposed;
     propose_internal(replica, command, bytes);
     propose_pump(replica);
 }
@@ -75,6 +81,15 @@ static const char *type_name(enum replica_operation_type type)
     }
 }
 
+/* What is in the log may still be committed, by whoever leads next. */
+static int status_told(const struct change *change, int status)
+{
+    bool ended =
+        status == REPLICA_NO_LEADER || status == REPLICA_SHUTDOWN || status == REPLICA_NO_MEMORY;
+
+    return ended && (change->logged || change->handover_to != 0) ? REPLICA_UNKNOWN : status;
+}
+
 static void finish(struct replica *replica, struct change *change, int status)
 {
     struct replica_operation *operation = change->operation;
@@ -85,10 +100,43 @@ static void finish(struct replica *replica, struct change *change, int status)
              LOG_TEXT("result", status == 0 ? "done" : replica_strerror(status)),
              LOG_TEXT("detail", detail));
     change->operation = NULL;
-    replica_return(replica, operation, status);
+    replica_return(replica, operation, status_told(change, status));
 }
 
-/* A join and a removal of one node would undo each other's work for ever. */
+/* The node that the change makes a voter; NULL: none. */
+static const char *joiner_of(const struct replica_operation *operation)
+{
+    return operation->type == REPLICA_JOIN || operation->type == REPLICA_REPLACE
+               ? operation->change->join.name
+               : NULL;
+}
+
+/* A join and a removal of one node would undo each other's work for ever: a removal ends a join
+ * that is under way, unless both are one replacement that was repeated. */
+static bool ends(const struct replica_operation *removal, const struct replica_operation *join)
+{
+    if ((removal->type != REPLICA_REMOVE && removal->type != REPLICA_REPLACE) ||
+        joiner_of(join) == NULL || strcmp(joiner_of(join), removal->change->name) != 0)
+        return false;
+    return join->type != removal->type || strcmp(subject_of(join), subject_of(removal)) != 0;
+}
+
+/* What a join has proposed is taken back by the removal, once it is there. */
+static void end_joins(struct replica *replica, struct change *removal)
+{
+    for (size_t i = 0; i < CHANGES_MAX; i++) {
+        struct change *join = &replica->changes[i];
+        if (join == removal || join->operation == NULL ||
+            !ends(removal->operation, join->operation))
+            continue;
+        removal->found = true;
+        removal->row_proposed = removal->row_proposed || join->row_proposed;
+        change_explain(join, "the member %s is being removed", removal->operation->change->name);
+        finish(replica, join, REPLICA_CONFLICT);
+    }
+}
+
+/* Whether another change of the same node is under way that goes on. */
 static bool contradicts_another(const struct replica *replica,
                                 const struct replica_operation *operation)
 {
@@ -97,7 +145,7 @@ static bool contradicts_another(const struct replica *replica,
     for (size_t i = 0; i < CHANGES_MAX; i++) {
         const struct replica_operation *other = replica->changes[i].operation;
         if (other != NULL && other->type != REPLICA_TRANSFER && other->type != operation->type &&
-            strcmp(subject_of(other), subject_of(operation)) == 0)
+            strcmp(subject_of(other), subject_of(operation)) == 0 && !ends(operation, other))
             return true;
     }
     return false;
@@ -127,8 +175,10 @@ void change_take(struct replica *replica, struct replica_operation *operation)
         replica_return(replica, operation, REPLICA_CONFLICT);
         return;
     }
-    *change =
-        (struct change){.operation = operation, .deadline_ms = replica_now_ms(replica) + ms_max};
+    *change = (struct change){.operation = operation,
+                              .turn = ++replica->turns,
+                              .deadline_ms = replica_now_ms(replica) + ms_max};
+    end_joins(replica, change);
     change_advance(replica);
 }
 
@@ -198,17 +248,87 @@ static int step_elsewhere(struct replica *replica, struct change *change)
     return replica_now_ms(replica) < change->deadline_ms ? CHANGE_WAITS : status;
 }
 
-void change_advance(struct replica *replica)
+/* ---- Catching up ---- */
+
+/* Notes how far the server that is caught up has come. */
+static void promotion_watch(struct replica *replica)
 {
+    struct promotion *promotion = &replica->promotion;
+    struct driver *driver = &replica->driver;
+    raft_id id = driver->promoting;
+    raft_index match = 0;
+
+    if (id == 0 && promotion->round_ms_max != 0)
+        raft_set_max_catch_up_round_duration(&driver->raft, promotion->round_ms_max);
+    if (id == 0) {
+        *promotion = (struct promotion){0};
+        return;
+    }
+    if (raft_match_index(&driver->raft, id, &match) != 0 ||
+        (id == promotion->id && match == promotion->match))
+        return;
+    promotion->id = id;
+    promotion->match = match;
+    promotion->advanced_ms = replica_now_ms(replica);
+}
+
+bool change_promotion_stalls(const struct replica *replica)
+{
+    const struct promotion *promotion = &replica->promotion;
+
+    return promotion->id != 0 && promotion->id == replica->driver.promoting &&
+           replica_now_ms(replica) - promotion->advanced_ms >= PROMOTION_STALL_MS;
+}
+
+void change_promotion_give_up(struct replica *replica)
+{
+    struct promotion *promotion = &replica->promotion;
+    struct raft *raft = &replica->driver.raft;
+
+    if (promotion->round_ms_max != 0)
+        return;
+    /* The core knows no other way: a round that takes longer than allowed is its end. */
+    promotion->round_ms_max = raft->max_catch_up_round_duration;
+    raft_set_max_catch_up_round_duration(raft, 0);
     for (size_t i = 0; i < CHANGES_MAX; i++) {
         struct change *change = &replica->changes[i];
+        if (change->operation != NULL && joiner_of(change->operation) != NULL &&
+            identity_raft_id(joiner_of(change->operation)) == replica->driver.promoting)
+            change->turn = ++replica->turns;
+    }
+}
+
+/* ---- One after the other ---- */
+
+/* Whose turn follows; NULL: all have had theirs. */
+static struct change *next_change(struct replica *replica, uint64_t turn)
+{
+    struct change *next = NULL;
+
+    for (size_t i = 0; i < CHANGES_MAX; i++) {
+        struct change *change = &replica->changes[i];
+        if (change->operation != NULL && change->turn > turn &&
+            (next == NULL || change->turn < next->turn))
+            next = change;
+    }
+    return next;
+}
+
+void change_advance(struct replica *replica)
+{
+    struct change *change;
+    uint64_t turn = 0;
+
+    promotion_watch(replica);
+    while ((change = next_change(replica, turn)) != NULL) {
         int result = CHANGE_WAITS;
-        if (change->operation == NULL)
-            continue;
+        turn = change->turn;
         if (!driver_is_leader(&replica->driver))
             result = step_elsewhere(replica, change);
         else if (change_term_established(replica))
             result = step(replica, change);
+        if (change->operation == NULL)
+            continue; /* The driver has failed, and everything was given back */
         if (result == CHANGE_WAITS && replica_now_ms(replica) >= change->deadline_ms)
             result = REPLICA_UNREACHABLE;
         if (result != CHANGE_WAITS)
@@ -224,7 +344,6 @@ void change_suspend(struct replica *replica)
         struct change *change = &replica->changes[i];
         /* Leadership may come back: then it begins anew. */
         change->row_proposed = false;
-        change->promotion_begun = false;
         if (change->operation != NULL && change->operation->type != REPLICA_TRANSFER &&
             change->deadline_ms > deadline_ms)
             change->deadline_ms = deadline_ms;

@@ -143,6 +143,32 @@ static int truncate_log(struct driver *driver, raft_index from)
     return driver->io->truncate(driver->io, from);
 }
 
+/* When a change of the configuration is truncated away, the core goes back to the newest one that
+ * was reported to it as committed. But one between the two may be in the log, committed already and
+ * just not yet applied here: that is in force, and the core would ignore its report. */
+static int adopt_logged_configuration(struct driver *driver)
+{
+    struct raft *raft = &driver->raft;
+    struct raft_configuration configuration;
+    raft_index index = driver->log.last;
+    int rv;
+
+    if (raft->configuration_uncommitted_index != 0)
+        return 0; /* Not truncated, or replaced by a newer one */
+    while (index > raft->configuration_committed_index && log_cache_has(&driver->log, index) &&
+           log_cache_at(&driver->log, index)->type != RAFT_CHANGE)
+        index--;
+    if (index <= raft->configuration_committed_index || !log_cache_has(&driver->log, index))
+        return 0;
+    rv = raft_configuration_decode(&log_cache_at(&driver->log, index)->payload, &configuration);
+    if (rv != 0)
+        return rv;
+    raft_configuration_close(&raft->configuration);
+    raft->configuration = configuration;
+    raft->configuration_uncommitted_index = index;
+    return 0;
+}
+
 static void store_entries(struct driver *driver, raft_index index, struct raft_entry *entries,
                           unsigned n)
 {
@@ -151,7 +177,8 @@ static void store_entries(struct driver *driver, raft_index index, struct raft_e
 
     if (append == NULL || (append->batch = log_batch_new(entries[0].batch)) == NULL)
         goto fail;
-    if (index <= driver->log.last && (rv = truncate_log(driver, index)) != 0)
+    if (index <= driver->log.last &&
+        ((rv = truncate_log(driver, index)) != 0 || (rv = adopt_logged_configuration(driver)) != 0))
         goto fail;
     assert(index == driver->log.last + 1);
     if ((rv = log_cache_reserve(&driver->log, n)) != 0)
@@ -477,6 +504,73 @@ static void skip_known_entries(struct driver *driver, struct raft_message *messa
     append->prev_log_term = driver->snapshot_term;
 }
 
+/* Where our log ends to be the leader's, as far as the message tells; false: the core rejects it.
+ */
+static bool agrees(const struct driver *driver, const struct raft_append_entries *append,
+                   raft_index *ret_upto)
+{
+    const struct log_cache *log = &driver->log;
+    raft_index index = append->prev_log_index;
+
+    if (append->term < driver->raft.current_term ||
+        (log_cache_has(log, index) ? log_cache_at(log, index)->term != append->prev_log_term
+                                   : index != log->first - 1))
+        return false;
+    while (index < append->prev_log_index + append->n_entries && log_cache_has(log, index + 1) &&
+           log_cache_at(log, index + 1)->term ==
+               append->entries[index - append->prev_log_index].term)
+        index++;
+    *ret_upto = index;
+    return true;
+}
+
+static size_t slot_bytes(const struct log_cache *log, raft_index index)
+{
+    return log_cache_at(log, index)->payload.len + sizeof(struct log_slot);
+}
+
+/* How much of the log in memory is known to be committed, if it is the leader's up to `agreed`. Its
+ * first entry does not count: a truncation leaves that. */
+static size_t held_bytes(const struct driver *driver, raft_index agreed, raft_index leader_commit)
+{
+    const struct log_cache *log = &driver->log;
+    raft_index upto = leader_commit < agreed ? leader_commit : agreed;
+    size_t bytes = log->bytes;
+
+    upto = upto > driver->raft.commit_index ? upto : driver->raft.commit_index;
+    for (raft_index index = log->last; index > upto && index > log->first; index--)
+        bytes -= slot_bytes(log, index);
+    return log_cache_has(log, log->first) ? bytes - slot_bytes(log, log->first) : 0;
+}
+
+/* Leaves out the first command for which there is no room, and what follows it, as if the message
+ * had ended there: the leader repeats the rest. What is no command is small and passes, above all
+ * the entry that begins a leader's term: without it nothing would ever be committed, and then
+ * nothing truncated. */
+static void leave_out_what_has_no_room(struct driver *driver, struct raft_message *message)
+{
+    struct raft_append_entries *append = &message->append_entries;
+    raft_index agreed;
+    size_t held;
+    unsigned n;
+
+    if (append->n_entries == 0 || !agrees(driver, append, &agreed))
+        return;
+    held = held_bytes(driver, agreed, append->leader_commit);
+    for (n = (unsigned)(agreed - append->prev_log_index); n < append->n_entries; n++) {
+        const struct raft_entry *entry = &append->entries[n];
+        if (entry->type == RAFT_COMMAND &&
+            !driver->callbacks->log_takes(driver->context, held, entry->buf.len,
+                                          entry->term < append->term))
+            break;
+    }
+    if (n == 0) {
+        driver_message_free(message);
+        append->entries = NULL;
+    }
+    append->n_entries = n;
+}
+
 /* The state that is offered is here already, say since a transfer that ended a moment ago; then the
  * core only answers that it is. */
 static bool has_snapshot(const struct driver *driver, const struct raft_message *message)
@@ -558,21 +652,16 @@ void driver_receive(struct driver *driver, struct raft_message *message)
     if (message->type == RAFT_APPEND_ENTRIES_RESULT &&
         (driver_read_result(driver, message) || is_stale_rejection(driver, message)))
         return;
-    if (message->type == RAFT_APPEND_ENTRIES && message->append_entries.n_entries > 0 &&
-        driver->callbacks->log_full(driver->context)) {
-        /* As if only a heartbeat had come: the leader repeats the rest. */
-        driver_message_free(message);
-        message->append_entries.n_entries = 0;
-        message->append_entries.entries = NULL;
-    }
     if (message->type == RAFT_INSTALL_SNAPSHOT && !has_snapshot(driver, message)) {
         /* The message is a manifest without the state: there is nothing to install from. */
         driver->callbacks->snapshot_offered(driver->context, message->install_snapshot.last_index);
         driver_message_free(message);
         return;
     }
-    if (message->type == RAFT_APPEND_ENTRIES)
+    if (message->type == RAFT_APPEND_ENTRIES) {
         skip_known_entries(driver, message);
+        leave_out_what_has_no_room(driver, message);
+    }
     event.receive.message = message;
     rv = message->type == RAFT_REQUEST_VOTE ? step_as_voter(driver, &event)
                                             : driver_step(driver, &event);

@@ -47,8 +47,11 @@ struct driver_callbacks {
      * election: a node that came back under its old name with an empty disk finds itself a voter,
      * or the only one, in the configurations of long ago that it is sent first. */
     bool (*may_stand)(void *context);
-    /* The log must not grow now: entries of the leader are not taken. */
-    bool (*log_full)(void *context);
+    /* May a command of the leader be added to the log now? If not, neither it nor what follows it
+     * is taken, and the leader repeats it. held_bytes: how much of the log in memory is known to
+     * be committed, which gets less as it is applied here and the log truncated. `former`: an
+     * earlier leader's; this one can commit nothing before its followers have those. */
+    bool (*log_takes)(void *context, size_t held_bytes, size_t bytes, bool former);
     /* At the start: whether the contents of the snapshot on disk are known and fit the state. If
      * not, error_text says why. */
     bool (*manifest_fits)(void *context, const void *manifest, size_t bytes, raft_index index,

@@ -4,14 +4,21 @@
  *   member's row                    propose MEMBER_SET
  *   server in the configuration     add it as a spare
  *   the server's address            a change of the configuration that has it
+ *   its answer                      ask for one: who cannot be reached would only be waited for
  *   voter                           catch it up; the driver then makes it a voter
  *   nothing, change committed       done
- */
+ *
+ * A node that replaces another may have its addresses. Raft has one server at an address, so then
+ * the other one leaves before, unless it still answers there. */
 #include "raft/replica_private.h"
 
 #include "log.h"
 
 #include <string.h>
+
+/* An AppendEntries that no log continues, of the kind that read_index.c confirms its rounds with,
+ * but of none of them: it is answered and changes nothing. */
+#define PROBE_INDEX (UINT64_C(3) << 61)
 
 static void member_of(const struct replica_join *join, uint64_t raft_id,
                       const struct command_member *present, struct command_member *ret_member)
@@ -36,6 +43,14 @@ bool join_row_equals(const struct command_member *row, const struct replica_join
            (join->incarnation == 0 || row->incarnation == join->incarnation);
 }
 
+/* The member that the node replaces, also if it is itself; 0: none. */
+static uint64_t replaced_by(const struct change *change)
+{
+    const struct replica_operation *operation = change->operation;
+
+    return operation->type == REPLICA_REPLACE ? identity_raft_id(operation->change->name) : 0;
+}
+
 /* Whether the table forbids the join. A node that lost its disk comes with another incarnation: it
  * has forgotten its vote and its log, and must not count as the voter that it was. */
 static bool conflicts(const struct replica *replica, struct change *change, uint64_t raft_id,
@@ -58,7 +73,7 @@ static bool conflicts(const struct replica *replica, struct change *change, uint
         return true;
     }
     for (size_t i = 0; i < n; i++) {
-        if (members[i].raft_id != raft_id &&
+        if (members[i].raft_id != raft_id && members[i].raft_id != replaced_by(change) &&
             (strcmp(members[i].http_address, join->http_address) == 0 ||
              strcmp(members[i].raft_address, join->raft_address) == 0)) {
             change_explain(change, "an address belongs to the member %s", members[i].name);
@@ -87,27 +102,75 @@ static int row_step(struct replica *replica, struct change *change, uint64_t raf
     return CHANGE_WAITS;
 }
 
+/* The server that is replaced and has the address that the node comes to; NULL: none. */
+static const struct raft_server *server_in_the_way(const struct driver *driver,
+                                                   const struct change *change, uint64_t joining)
+{
+    const struct replica_join *join = &change->operation->change->join;
+    uint64_t replaced = replaced_by(change);
+    const struct raft_server *server =
+        replaced != joining ? driver_server_find(driver, replaced) : NULL;
+
+    return server != NULL && strcmp(server->address, join->raft_address) == 0 ? server : NULL;
+}
+
+static int leave_first(struct replica *replica, struct change *change,
+                       const struct raft_server *server)
+{
+    struct replica_change *request = change->operation->change;
+
+    if (driver_peer_answers(&replica->driver, server->id)) {
+        change_explain(change, "%s still answers at that address: stop it first", request->name);
+        return CHANGE_WAITS;
+    }
+    request->detail[0] = '\0';
+    return removal_server_step(replica, change, server, request->name);
+}
+
+/* The core sends to no spare before it catches it up. */
+static void probe(struct driver *driver, struct change *change, const struct raft_server *server)
+{
+    struct raft_message message = {
+        .type = RAFT_APPEND_ENTRIES, .server_id = server->id, .server_address = server->address};
+    uint64_t now = driver->callbacks->now_ms(driver->context);
+
+    if (change->probed_ms != 0 && now - change->probed_ms < driver->raft.heartbeat_timeout)
+        return;
+    change->probed_ms = now;
+    message.append_entries.term = driver->raft.current_term;
+    message.append_entries.prev_log_index = PROBE_INDEX;
+    message.append_entries.prev_log_term = driver->raft.current_term;
+    driver_send_plain(driver, &message);
+}
+
 static int server_step(struct replica *replica, struct change *change, uint64_t raft_id)
 {
     struct driver *driver = &replica->driver;
     const struct replica_join *join = &change->operation->change->join;
     const struct raft_server *server = driver_server_find(driver, raft_id);
+    const struct raft_server *other = server_in_the_way(driver, change, raft_id);
     int rv = 0;
 
+    if (driver->promoting != 0 && driver->promoting != raft_id && change_promotion_stalls(replica))
+        change_promotion_give_up(replica);
     if (driver->raft.configuration_uncommitted_index != 0 || driver->promoting != 0 ||
         driver_transferring(driver))
         return CHANGE_WAITS;
+    if (other != NULL)
+        return leave_first(replica, change, other);
     if (server == NULL) {
         rv = driver_server_add(driver, raft_id, join->raft_address, RAFT_SPARE);
     } else if (strcmp(server->address, join->raft_address) != 0) {
         rv = driver_server_readdress(driver, raft_id, join->raft_address);
     } else if (server->role == RAFT_VOTER) {
         return 0;
+    } else if (!driver_peer_answers(driver, raft_id)) {
+        probe(driver, change, server);
+        return CHANGE_WAITS;
     } else {
-        /* Set first: the step may end leadership, and with it the change. */
-        change->promotion_begun = true;
         rv = driver_server_promote(driver, raft_id);
     }
+    change->logged = change->logged || rv == 0;
     if (rv == 0 || rv == RAFT_CANTCHANGE || rv == RAFT_NOTLEADER)
         return CHANGE_WAITS;
     log_warning("change of the configuration refused", LOG_TEXT("name", join->name),

@@ -140,14 +140,26 @@ static bool may_stand(void *context)
 }
 
 /* Writes wait from a factor of 2 on (propose.c), so that only a follower whose tiers are slower
- * than the leader's comes here; then the leader has to wait with this one. */
-static bool log_full(void *context)
+ * than the leader's is full; then the leader has to wait with this one. What is not known to be
+ * committed does not count: a follower that refuses it may be the one without whom nothing is
+ * committed, and then nothing would ever be applied and truncated. So the log takes at most
+ * LOG_BYTES_FACTOR_MAX times log_cache_bytes, one message, and what the leader has yet to commit,
+ * of which it has no more than its own log in memory.
+ *
+ * On a disk that is nearly full there is room only for what earlier leaders left to be committed,
+ * and not for more of that than the reserve. */
+static bool log_takes(void *context, size_t held_bytes, size_t bytes, bool former)
 {
-    const struct replica *replica = context;
+    struct replica *replica = context;
 
-    return replica->driver.log.bytes >
-               LOG_BYTES_FACTOR_MAX * (size_t)replica->options.log_cache_bytes ||
-           atomic_load(&replica->no_space);
+    if (held_bytes > LOG_BYTES_FACTOR_MAX * (size_t)replica->options.log_cache_bytes)
+        return false;
+    if (!atomic_load(&replica->no_space))
+        return true;
+    if (!former || bytes > replica->disk_reserve_bytes)
+        return false;
+    replica->disk_reserve_bytes -= bytes;
+    return true;
 }
 
 static bool manifest_fits(void *context, const void *manifest, size_t bytes, raft_index index,
@@ -221,7 +233,7 @@ const struct driver_callbacks replica_loop_driver_callbacks = {
     .apply_bytes = apply_bytes,
     .apply_ready = apply_ready,
     .may_stand = may_stand,
-    .log_full = log_full,
+    .log_takes = log_takes,
     .manifest_fits = manifest_fits,
     .state_changed = state_changed,
     .snapshot_offered = snapshot_offered,
@@ -375,10 +387,10 @@ static void check_disk(struct replica *replica)
 {
     uint64_t now = replica_now_ms(replica);
     struct statvfs fs;
-    uint64_t least;
-    bool full;
+    uint64_t least, free_bytes;
+    bool full, first = replica->disk_checked_ms == 0;
 
-    if (now - replica->disk_checked_ms < DISK_CHECK_MS && replica->disk_checked_ms != 0)
+    if (now - replica->disk_checked_ms < DISK_CHECK_MS && !first)
         return;
     replica->disk_checked_ms = now;
     if (statvfs(replica->options.directory, &fs) != 0)
@@ -386,7 +398,12 @@ static void check_disk(struct replica *replica)
     least = replica->options.disk_free_bytes_min > DISK_FREE_BYTES_FLOOR
                 ? replica->options.disk_free_bytes_min
                 : DISK_FREE_BYTES_FLOOR;
-    full = (uint64_t)fs.f_bavail * fs.f_frsize < least;
+    free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    full = free_bytes < least;
+    if (!full || first)
+        replica->disk_reserve_bytes = (least - DISK_FREE_BYTES_FLOOR) / 2;
+    if (free_bytes < DISK_FREE_BYTES_FLOOR)
+        replica->disk_reserve_bytes = 0;
     if (full == atomic_load(&replica->no_space))
         return;
     atomic_store(&replica->no_space, full);

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Above this many bytes of log in memory writes wait: the tiers have to catch up first. */
+/* Above this many bytes of log in memory writes wait: the tiers have to catch up first. What they
+ * cannot free by that does not count, or one large entry would stop all writes for ever. */
 #define LOG_BYTES_FACTOR     2
 #define BATCH_OPERATIONS_MAX 4096
 
@@ -165,7 +166,8 @@ void propose_pump(struct replica *replica)
     while (replica->pending != NULL && driver_is_leader(&replica->driver) &&
            !driver_transferring(&replica->driver) &&
            replica->n_batches < replica->options.entries_in_flight_max &&
-           replica->driver.log.bytes < log_bytes_max(replica) && tiers_apply_ready(replica->tiers))
+           truncate_log_bytes(replica) < log_bytes_max(replica) &&
+           tiers_apply_ready(replica->tiers))
         if (!submit_one(replica))
             break;
 }

@@ -37,8 +37,8 @@ static bool quorum_survives(const struct driver *driver, struct change *change,
     return false;
 }
 
-static int server_step(struct replica *replica, struct change *change,
-                       const struct raft_server *server, const char *name)
+int removal_server_step(struct replica *replica, struct change *change,
+                        const struct raft_server *server, const char *name)
 {
     struct driver *driver = &replica->driver;
     int rv;
@@ -50,9 +50,13 @@ static int server_step(struct replica *replica, struct change *change,
         int result = handover_step(replica, change, "");
         return result == 0 ? CHANGE_WAITS : result;
     }
+    /* What catches up can go on later. */
+    if (driver->promoting != 0)
+        change_promotion_give_up(replica);
     if (driver->raft.configuration_uncommitted_index != 0 || driver->promoting != 0)
         return CHANGE_WAITS;
     rv = driver_server_remove(driver, server->id);
+    change->logged = change->logged || rv == 0;
     if (rv == 0 || rv == RAFT_CANTCHANGE || rv == RAFT_NOTLEADER)
         return CHANGE_WAITS;
     return rv == RAFT_NOMEM ? REPLICA_NO_MEMORY : REPLICA_CONFLICT;
@@ -68,14 +72,12 @@ int removal_step(struct replica *replica, struct change *change, const char *nam
 
     if (server != NULL) {
         change->found = true;
-        return server_step(replica, change, server, name);
+        return removal_server_step(replica, change, server, name);
     }
-    if (replica->driver.raft.configuration_uncommitted_index != 0)
+    if (replica->driver.raft.configuration_uncommitted_index != 0 || change->row_proposed)
         return CHANGE_WAITS;
     if (row != NULL) {
         change->found = true;
-        if (change->row_proposed)
-            return CHANGE_WAITS;
         command = command_member_remove(raft_id, change_wall_clock_ms(), &bytes);
         change_propose_row(replica, change, command, bytes);
         return CHANGE_WAITS;

@@ -33,11 +33,22 @@ struct batch {
 /* A change of the membership under way. */
 struct change {
     struct replica_operation *operation; /* NULL: free slot */
+    uint64_t turn;                       /* Changes are served by it, the least first */
     uint64_t deadline_ms;
-    bool row_proposed; /* And the table has not changed since */
-    bool promotion_begun;
+    bool row_proposed;   /* And the table has not changed since */
+    bool logged;         /* Something of it may be in the log */
     bool found;          /* The member that is to go was there */
+    uint64_t probed_ms;  /* When the node that comes was last asked for an answer; 0: never */
     raft_id handover_to; /* To whom leadership was last offered; 0: nobody yet */
+};
+
+/* The catching up that is under way, as far as it has come. */
+struct promotion {
+    raft_id id; /* 0: none */
+    raft_index match;
+    uint64_t advanced_ms; /* When it came there */
+    /* It is being given up, and this is the limit of a round to go back to; 0: it is not */
+    unsigned round_ms_max;
 };
 
 /* A state that is being given to another node, or was a moment ago. */
@@ -109,6 +120,7 @@ struct replica {
     uv_idle_t idle; /* Active while there is more to apply: the loop must not sleep */
 
     struct transport *transport;
+    struct transport_callbacks admission; /* With an `admit` of ours (replica.c) */
     struct raft_io io;
     int (*backend_truncate)(struct raft_io *io, raft_index index); /* io.truncate is ours */
     struct driver driver;
@@ -133,6 +145,8 @@ struct replica {
     size_t results_capacity;
     struct replica_returns returns;
     struct change changes[CHANGES_MAX];
+    uint64_t turns; /* Given to changes so far */
+    struct promotion promotion;
     uint64_t pending_until_ms; /* Leadership is lost: how long writes wait for a new leader */
 
     struct replica_change self; /* This node's own row, for the JOIN that sets it */
@@ -152,6 +166,7 @@ struct replica {
     uint64_t fetch_pause_ms;
     bool state_received; /* A newer state waits for the next start */
     uint64_t disk_checked_ms;
+    uint64_t disk_reserve_bytes; /* What the log may still take although the disk is nearly full */
     uint64_t refusal_logged_ms;
     uint64_t entries_appended;
     uint64_t batches_appended;
@@ -228,6 +243,12 @@ __attribute__((format(printf, 2, 3))) void change_explain(struct change *change,
 void change_propose_row(struct replica *replica, struct change *change, void *command,
                         size_t bytes);
 
+/* Whether the server that is being caught up has not come further for a while. */
+bool change_promotion_stalls(const struct replica *replica);
+/* Has the core end the catching up that is under way, at its next timeout. The changes that wait
+ * for it go on when all others have had their turn. */
+void change_promotion_give_up(struct replica *replica);
+
 /* The member table has changed. */
 void change_rows_changed(struct replica *replica);
 
@@ -239,6 +260,9 @@ int join_step(struct replica *replica, struct change *change);
 bool join_row_equals(const struct command_member *row, const struct replica_join *join);
 /* removal.c: of the member `name`. */
 int removal_step(struct replica *replica, struct change *change, const char *name);
+/* Of its server alone; the row stays. Never 0: it is done when the server is gone. */
+int removal_server_step(struct replica *replica, struct change *change,
+                        const struct raft_server *server, const char *name);
 /* handover.c: of leadership to the voter `name`, or to any if it is empty. */
 int handover_step(struct replica *replica, struct change *change, const char *name);
 
@@ -256,6 +280,8 @@ void view_publish(struct replica *replica);
 void view_refresh(struct replica *replica);
 
 /* truncate.c */
+/* Bytes of the log that a truncation can free: what the newest snapshot names always stays. */
+size_t truncate_log_bytes(const struct replica *replica);
 void truncate_log_if_long(struct replica *replica);
 /* As raft_io.truncate, the other end of the log: what conflicts with the leader's. Notes first what
  * is about to happen, so that an interrupted one can be completed (segments.h). */

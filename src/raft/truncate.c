@@ -68,18 +68,27 @@ static size_t entry_bytes(const struct log_cache *log, raft_index index)
     return log_cache_at(log, index)->payload.len + sizeof(struct log_slot);
 }
 
-/* Entries before `index` that fit into the bytes to keep; at least 1. */
+size_t truncate_log_bytes(const struct replica *replica)
+{
+    const struct log_cache *log = &replica->driver.log;
+
+    return log_cache_has(log, log->first) ? log->bytes - entry_bytes(log, log->first) : 0;
+}
+
+/* Entries up to `index` that fit into the bytes to keep; at least 1. One that does not fit by
+ * itself must not stay for the sake of those behind it: it would fill the log. */
 static unsigned trailing_entries(const struct log_cache *log, raft_index index, size_t keep_bytes)
 {
-    size_t bytes = 0;
-    unsigned n = 0;
+    size_t bytes = entry_bytes(log, index);
+    unsigned n = 1;
 
-    while (index > log->first && bytes < keep_bytes && n < UINT32_MAX) {
+    while (--index >= log->first && n < UINT32_MAX) {
         bytes += entry_bytes(log, index);
-        index--;
+        if (bytes > keep_bytes)
+            break;
         n++;
     }
-    return n > 0 ? n : 1;
+    return n;
 }
 
 /* The first index at which there is so much to free that it is worth it: each truncation ends a

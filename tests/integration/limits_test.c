@@ -177,6 +177,52 @@ static void writes_are_refused_before_the_disk_is_full_and_taken_again_when_it_i
     discard_cluster();
 }
 
+static long ask_leader(const char *method, const char *path, const char *body)
+{
+    const char *address = cluster_address(cluster, cluster_wait_leader(cluster));
+    struct http_answer answer;
+    long status;
+
+    http_run(
+        &(struct http_request){.method = method, .address = address, .path = path, .body = body},
+        &answer);
+    status = answer.status;
+    http_free(&answer);
+    return status;
+}
+
+/* Each of them may be the one without whom a new leader's first entry is not committed. */
+static void nodes_whose_disks_are_nearly_full_elect_a_leader_and_are_read(void **state)
+{
+    static const char *const flags[] = {"--election-timeout=500ms", "--heartbeat=50ms", NULL};
+    const uint64_t more_than_there_is = UINT64_C(1) << 40;
+    char flag[64];
+    struct statvfs status;
+
+    (void)state;
+    cluster = cluster_start(3, flags);
+    assert_int_equal(statvfs(cluster_directory(cluster, 0), &status), 0);
+    if ((uint64_t)status.f_bavail * status.f_frsize > more_than_there_is / 2) {
+        print_message("skipped: the disk is too large to be called full\n");
+        cluster_stop(cluster);
+        skip();
+    }
+    assert_int_equal(ask_leader("PUT", "/key/a", "1"), 200);
+    snprintf(flag, sizeof(flag), "--disk-free-bytes-min=%llu",
+             (unsigned long long)more_than_there_is);
+    for (size_t i = 0; i < 3; i++) {
+        cluster_node_kill(cluster, i);
+        cluster_node_flag(cluster, i, flag);
+    }
+    for (size_t i = 0; i < 3; i++)
+        cluster_node_start(cluster, i);
+    for (size_t i = 0; i < 3; i++)
+        cluster_node_wait_ready(cluster, i);
+    assert_int_equal(ask_leader("GET", "/key/a?level=consistent", NULL), 200);
+    assert_int_equal(ask_leader("PUT", "/key/a", "2"), 507);
+    cluster_stop(cluster);
+}
+
 /* Waits until the node's log has one of two texts. */
 static void expect_log(const char *text, const char *other)
 {
@@ -326,6 +372,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(
             writes_are_refused_before_the_disk_is_full_and_taken_again_when_it_is_not, teardown),
+        cmocka_unit_test_teardown(nodes_whose_disks_are_nearly_full_elect_a_leader_and_are_read,
+                                  teardown),
         cmocka_unit_test_teardown(a_disk_that_is_really_full_loses_no_acknowledged_write, teardown),
         cmocka_unit_test_teardown(directories_that_cannot_be_used_are_named, teardown),
         cmocka_unit_test_teardown(a_read_only_disk_is_named, teardown),

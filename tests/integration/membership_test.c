@@ -159,6 +159,70 @@ static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
     cluster_stop(cluster);
 }
 
+/* The leader cannot commit the removal that it has begun, and steps down: it does not know whether
+ * the next one will. */
+static void a_removal_that_is_begun_and_lost_says_that_its_outcome_is_unknown(void **state)
+{
+    struct cluster *cluster = cluster_start(3, flags);
+    size_t leader = cluster_wait_leader(cluster);
+    size_t stopped = (leader + 1) % 3, leaving = (leader + 2) % 3;
+    struct http_answer answer;
+    char path[64];
+
+    (void)state;
+    write_through_leader(cluster, "1");
+    cluster_node_signal(cluster, stopped, SIGSTOP);
+    snprintf(path, sizeof(path), "/members/n%zu?force=true", leaving);
+    http_run(&(struct http_request){.method = "DELETE",
+                                    .address = cluster_address(cluster, leader),
+                                    .path = path,
+                                    .timeout_ms = WAIT_MS},
+             &answer);
+    assert_int_equal(answer.status, 503);
+    assert_non_null(strstr(answer.body, "\"outcome\":\"unknown\""));
+    http_free(&answer);
+    /* Whoever asks when nothing can be begun is told so. */
+    http_run(&(struct http_request){.method = "DELETE",
+                                    .address = cluster_address(cluster, leader),
+                                    .path = path,
+                                    .timeout_ms = WAIT_MS},
+             &answer);
+    assert_int_equal(answer.status, 503);
+    assert_non_null(strstr(answer.body, "\"outcome\":\"not applied\""));
+    http_free(&answer);
+    cluster_node_signal(cluster, stopped, SIGCONT);
+    write_through_leader(cluster, "2");
+    cluster_node_kill(cluster, leaving);
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
+static void a_node_that_cannot_be_reached_does_not_stop_changes(void **state)
+{
+    struct cluster *cluster = cluster_new(4, flags);
+    char flag[64];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        cluster_node_start(cluster, i);
+        cluster_node_wait_ready(cluster, i);
+    }
+    snprintf(flag, sizeof(flag), "--raft-address=127.0.0.1:%u", port_free());
+    cluster_node_flag(cluster, 3, flag);
+    cluster_node_start(cluster, 3);
+    wait_until_listed(cluster, "\"n3\"");
+    uint64_t began = test_now_ms();
+    MEMBERS(cluster, 0, "remove", "n2");
+    assert_true(test_now_ms() - began < WAIT_MS / 3);
+    cluster_node_kill(cluster, 2);
+    cluster_node_kill(cluster, 3);
+    MEMBERS(cluster, 0, "remove", "n3");
+    assert_true(test_now_ms() - began < WAIT_MS / 3);
+    write_through_leader(cluster, "1");
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
 /* Small log and tiers, so that little is enough to leave a node behind, and all tiers are used. */
 static const char *const small_flags[] = {
     "--election-timeout=500ms", "--heartbeat=50ms",          "--log-cache-bytes=1MiB",
@@ -250,26 +314,26 @@ static void a_node_that_is_killed_while_it_gets_the_state_begins_anew(void **sta
     cluster_stop(cluster);
 }
 
-/* Node 2 loses its disk and replaces itself. */
-static void replace_by_itself(struct cluster *cluster)
+/* A node that is down has lost its disk, and replaces itself. */
+static void replace_by_itself(struct cluster *cluster, size_t node)
 {
-    char incarnation[32];
+    char incarnation[32], name[8];
     json_t *status;
 
-    cluster_node_kill(cluster, 2);
-    temp_folder_remove(cluster_directory(cluster, 2));
-    cluster_node_start(cluster, 2);
+    snprintf(name, sizeof(name), "n%zu", node);
+    temp_folder_remove(cluster_directory(cluster, node));
+    cluster_node_start(cluster, node);
     uint64_t deadline = test_now_ms() + WAIT_MS;
-    while ((status = cluster_status(cluster, 2)) == NULL) {
+    while ((status = cluster_status(cluster, node)) == NULL) {
         assert_true(test_now_ms() < deadline);
         test_sleep_ms(10);
     }
     snprintf(incarnation, sizeof(incarnation), "%s",
              json_string_value(json_object_get(status, "incarnation")));
     json_decref(status);
-    MEMBERS(cluster, 0, "replace", "n2", "n2", cluster_address(cluster, 2),
-            cluster_raft_address(cluster, 2), incarnation);
-    cluster_node_wait_ready(cluster, 2);
+    MEMBERS(cluster, 0, "replace", name, name, cluster_address(cluster, node),
+            cluster_raft_address(cluster, node), incarnation);
+    cluster_node_wait_ready(cluster, node);
 }
 
 /* Node 1 has the replacement of node 2 in its log only, and after its start does not know yet that
@@ -288,7 +352,8 @@ static void who_has_yet_to_apply_a_replacement_votes_for_the_replaced(void **sta
     cluster_node_wait_ready(cluster, 1);
     if (cluster_wait_leader(cluster) != 0)
         MEMBERS(cluster, 0, "transfer", "n0");
-    replace_by_itself(cluster);
+    cluster_node_kill(cluster, 2);
+    replace_by_itself(cluster, 2);
     write_through_leader(cluster, "2");
     cluster_expect_agreement(cluster);
     for (size_t i = 0; i < 3; i++)
@@ -299,6 +364,36 @@ static void who_has_yet_to_apply_a_replacement_votes_for_the_replaced(void **sta
     cluster_stop(cluster);
 }
 
+/* Node 0 is the one that is started without --join. */
+static void a_founder_that_lost_its_data_does_not_go_on_alone(void **state)
+{
+    struct cluster *cluster = cluster_start(3, flags);
+    char *log;
+
+    (void)state;
+    write_through_leader(cluster, "1");
+    cluster_node_kill(cluster, 0);
+    write_through_leader(cluster, "2");
+    temp_folder_remove(cluster_directory(cluster, 0));
+    cluster_node_start(cluster, 0);
+    assert_int_equal(cluster_node_wait_exit(cluster, 0, WAIT_MS), 1);
+    log = cluster_log(cluster, 0);
+    assert_non_null(strstr(log, "this node's data was lost"));
+    assert_non_null(strstr(log, "--join"));
+    free(log);
+    cluster_node_start(cluster, 0);
+    assert_int_equal(cluster_node_wait_exit(cluster, 0, WAIT_MS), 1);
+    write_through_leader(cluster, "3");
+    /* As it is told. */
+    char join[64];
+    snprintf(join, sizeof(join), "--join=%s", cluster_address(cluster, 1));
+    cluster_node_flag(cluster, 0, join);
+    replace_by_itself(cluster, 0);
+    write_through_leader(cluster, "4");
+    cluster_expect_agreement(cluster);
+    cluster_stop(cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -306,6 +401,12 @@ int main(void)
                                   cluster_teardown),
         cmocka_unit_test_teardown(a_leader_hands_over_before_it_stops, cluster_teardown),
         cmocka_unit_test_teardown(a_node_that_comes_back_elsewhere_tells_the_cluster,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(a_founder_that_lost_its_data_does_not_go_on_alone,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(a_removal_that_is_begun_and_lost_says_that_its_outcome_is_unknown,
+                                  cluster_teardown),
+        cmocka_unit_test_teardown(a_node_that_cannot_be_reached_does_not_stop_changes,
                                   cluster_teardown),
         cmocka_unit_test_teardown(who_has_yet_to_apply_a_replacement_votes_for_the_replaced,
                                   cluster_teardown),

@@ -277,7 +277,7 @@ static void a_join_is_answered_when_the_replica_is_done(void **state)
     fake_replica_answer(f->replica, 0, REPLICA_CONFLICT);
     expect_error(f, "POST", "/join", body, 409, "conflict", NULL);
     fake_replica_answer(f->replica, 0, REPLICA_UNREACHABLE);
-    expect_error(f, "POST", "/join", body, 503, "unavailable", NULL);
+    expect_error(f, "POST", "/join", body, 503, "unavailable", "unknown");
 }
 
 /* ---- Waiting ---- */

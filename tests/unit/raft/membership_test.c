@@ -5,68 +5,12 @@
 
 #include <signal.h>
 
-/* Retries a change where the leader is, as a client does that follows redirects. */
-static int change_on_leader(struct fixture *fixture, enum replica_operation_type type,
-                            struct replica_change *change)
-{
-    uint64_t end = now_ms() + WAIT_MS_MAX;
-    int rv;
-
-    do {
-        rv = change_as(wait_for_leader(fixture), type, change);
-        if (rv == REPLICA_NOT_LEADER || rv == REPLICA_NO_LEADER)
-            usleep(2000);
-    } while ((rv == REPLICA_NOT_LEADER || rv == REPLICA_NO_LEADER) && now_ms() < end);
-    return rv;
-}
-
-static int remove_member(struct fixture *fixture, const char *name, bool force,
-                         struct replica_change *ret_change)
-{
-    struct replica_change change = {.force = force};
-    int rv;
-
-    snprintf(change.name, sizeof change.name, "%s", name);
-    rv = change_on_leader(fixture, REPLICA_REMOVE, &change);
-    if (ret_change != NULL)
-        *ret_change = change;
-    return rv;
-}
-
 static int replace_member(struct fixture *fixture, const char *name, const struct node *with)
 {
     struct replica_change change = {.join = join_request(with)};
 
     snprintf(change.name, sizeof change.name, "%s", name);
     return change_on_leader(fixture, REPLICA_REPLACE, &change);
-}
-
-static struct node *a_follower(struct fixture *fixture, const struct node *leader)
-{
-    return leader == &fixture->nodes[1] ? &fixture->nodes[2] : &fixture->nodes[1];
-}
-
-static bool is_listed(struct node *at, const char *name)
-{
-    struct replica_view view;
-
-    replica_view(at->replica, &view);
-    for (size_t i = 0; i < view.n_members; i++)
-        if (strcmp(view.members[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-static void expect_voters(struct node *at, size_t n)
-{
-    struct replica_view view;
-    size_t voters = 0;
-
-    replica_view(at->replica, &view);
-    for (size_t i = 0; i < view.n_members; i++)
-        voters += view.members[i].role == REPLICA_MEMBER_VOTER;
-    assert_int_equal(voters, n);
-    assert_int_equal(view.n_members, n);
 }
 
 /* Starts with an empty directory, as after the loss of its disk. */
@@ -214,6 +158,22 @@ static void a_node_that_lost_its_disk_replaces_itself(void **state)
     wait_for_agreement(fixture);
     assert_int_equal(replace_member(fixture, lost->name, lost), 0);
     expect_voters(wait_for_leader(fixture), 3);
+}
+
+static void a_change_that_was_begun_and_lost_has_an_unknown_outcome(void **state)
+{
+    struct fixture *fixture = *state;
+    struct replica_change change = {.force = true};
+    three_nodes(fixture);
+    struct node *leader = wait_for_leader(fixture);
+    struct node *leaving = a_follower(fixture, leader);
+
+    for (int i = 0; i < VOTERS; i++)
+        if (&fixture->nodes[i] != leader)
+            node_stop(&fixture->nodes[i]);
+    snprintf(change.name, sizeof change.name, "%s", leaving->name);
+    assert_int_equal(change_as(leader, REPLICA_REMOVE, &change), REPLICA_UNKNOWN);
+    assert_int_equal(change_as(leader, REPLICA_REMOVE, &change), REPLICA_NO_LEADER);
 }
 
 static void leadership_is_handed_to_the_voter_that_is_named(void **state)
@@ -411,6 +371,7 @@ int main(void)
         TEST(a_dead_member_is_replaced_in_one_request_that_may_be_repeated),
         TEST(nothing_is_replaced_by_a_stranger_if_there_is_no_such_member),
         TEST(a_node_that_lost_its_disk_replaces_itself),
+        TEST(a_change_that_was_begun_and_lost_has_an_unknown_outcome),
         TEST(leadership_is_handed_to_the_voter_that_is_named),
         TEST(a_single_voter_has_nobody_to_hand_over_to),
         TEST(writes_that_wait_during_a_handover_are_sent_to_the_new_leader),

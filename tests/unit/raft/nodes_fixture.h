@@ -394,4 +394,60 @@ static inline void three_nodes(struct fixture *fixture)
     }
 }
 
+/* Retries a change where the leader is, as a client does that follows redirects. */
+static inline int change_on_leader(struct fixture *fixture, enum replica_operation_type type,
+                                   struct replica_change *change)
+{
+    uint64_t end = now_ms() + WAIT_MS_MAX;
+    int rv;
+
+    do {
+        rv = change_as(wait_for_leader(fixture), type, change);
+        if (rv == REPLICA_NOT_LEADER || rv == REPLICA_NO_LEADER)
+            usleep(2000);
+    } while ((rv == REPLICA_NOT_LEADER || rv == REPLICA_NO_LEADER) && now_ms() < end);
+    return rv;
+}
+
+static inline int remove_member(struct fixture *fixture, const char *name, bool force,
+                                struct replica_change *ret_change)
+{
+    struct replica_change change = {.force = force};
+    int rv;
+
+    snprintf(change.name, sizeof change.name, "%s", name);
+    rv = change_on_leader(fixture, REPLICA_REMOVE, &change);
+    if (ret_change != NULL)
+        *ret_change = change;
+    return rv;
+}
+
+static inline struct node *a_follower(struct fixture *fixture, const struct node *leader)
+{
+    return leader == &fixture->nodes[1] ? &fixture->nodes[2] : &fixture->nodes[1];
+}
+
+static inline bool is_listed(struct node *at, const char *name)
+{
+    struct replica_view view;
+
+    replica_view(at->replica, &view);
+    for (size_t i = 0; i < view.n_members; i++)
+        if (strcmp(view.members[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static inline void expect_voters(struct node *at, size_t n)
+{
+    struct replica_view view;
+    size_t voters = 0;
+
+    replica_view(at->replica, &view);
+    for (size_t i = 0; i < view.n_members; i++)
+        voters += view.members[i].role == REPLICA_MEMBER_VOTER;
+    assert_int_equal(voters, n);
+    assert_int_equal(view.n_members, n);
+}
+
 #endif

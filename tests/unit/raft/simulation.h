@@ -72,7 +72,8 @@ struct sim_node {
     /* State */
     raft_index applied;
     /* What callbacks answer and count */
-    bool log_full, apply_paused, may_not_stand;
+    bool log_full, disk_full, apply_paused, may_not_stand;
+    size_t held_bytes_max; /* 0: no bound */
     unsigned offered, reported_behind, failures;
 };
 
@@ -146,9 +147,12 @@ static inline bool sim_may_stand(void *context)
     return !((struct sim_node *)context)->may_not_stand;
 }
 
-static inline bool sim_log_full(void *context)
+static inline bool sim_log_takes(void *context, size_t held_bytes, size_t bytes, bool former)
 {
-    return ((struct sim_node *)context)->log_full;
+    const struct sim_node *node = context;
+    (void)bytes;
+    return !node->log_full && (!node->disk_full || former) &&
+           (node->held_bytes_max == 0 || held_bytes <= node->held_bytes_max);
 }
 
 static inline bool sim_manifest_fits(void *context, const void *manifest, size_t bytes,
@@ -199,7 +203,7 @@ static const struct driver_callbacks sim_callbacks = {
     .apply = sim_apply,
     .apply_ready = sim_apply_ready,
     .may_stand = sim_may_stand,
-    .log_full = sim_log_full,
+    .log_takes = sim_log_takes,
     .manifest_fits = sim_manifest_fits,
     .state_changed = sim_state_changed,
     .snapshot_offered = sim_snapshot_offered,

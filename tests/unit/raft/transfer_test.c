@@ -44,11 +44,6 @@ static void wait_for_state(struct node *node)
     node_start(node, false);
 }
 
-static struct node *a_follower(struct fixture *fixture, const struct node *leader)
-{
-    return leader == &fixture->nodes[1] ? &fixture->nodes[2] : &fixture->nodes[1];
-}
-
 static uint64_t last_index(struct node *node)
 {
     struct replica_view view;

@@ -133,6 +133,36 @@ static void a_change_that_is_rolled_back_leaves_the_one_before_it(void **unused)
     sim_close(sim);
 }
 
+/* The same, but the first is committed and not yet applied when the second is rolled back. */
+static void a_change_that_is_committed_outlives_the_rollback_of_a_later_one(void **unused)
+{
+    (void)unused;
+    static const struct given changes[] = {{2, RAFT_CHANGE, 4}, {2, RAFT_CHANGE, 5}};
+    static const struct given instead = {3, RAFT_COMMAND, 0};
+    struct sim *sim = sim_open(random_seed(), 5, 3);
+    struct sim_node *node = &sim->nodes[1];
+    const struct raft *raft = &node->driver.raft;
+
+    node->apply_paused = true;
+    receive_entries(node, 2, 1, LOG_FIRST_TERM, 1, &changes[0], 1);
+    disk_settles(node);
+    receive_entries(node, 2, 2, 2, 2, &changes[1], 1);
+    disk_settles(node);
+    assert_int_equal(raft->configuration.n, 5);
+    receive_entries(node, 3, 2, 2, 2, &instead, 1);
+    disk_settles(node);
+    assert_int_equal(raft->configuration.n, 4); /* It counts votes by what the log says */
+    assert_true(raft->configuration_uncommitted_index == 2);
+    node->apply_paused = false;
+    disk_settles(node);
+    assert_true(node->applied == 2);
+    assert_int_equal(raft->configuration.n, 4);
+    assert_int_equal(node->driver.configuration.n, 4);
+    assert_true(raft->configuration_uncommitted_index == 0);
+    assert_true(raft->configuration_committed_index == 2);
+    sim_close(sim);
+}
+
 /* ---- Snapshots ---- */
 
 static void offer(struct sim_node *node, raft_term term, raft_index index)
@@ -264,6 +294,7 @@ int main(void)
         cmocka_unit_test(a_second_change_is_refused_until_the_first_is_committed),
         cmocka_unit_test(a_change_that_the_core_refuses_leaves_no_trace),
         cmocka_unit_test(a_change_that_is_rolled_back_leaves_the_one_before_it),
+        cmocka_unit_test(a_change_that_is_committed_outlives_the_rollback_of_a_later_one),
         cmocka_unit_test(an_offered_snapshot_never_reaches_the_core),
         cmocka_unit_test(an_offer_of_what_a_node_has_is_only_answered),
         cmocka_unit_test(an_offer_is_repeated_now_and_then_and_not_with_each_heartbeat),
