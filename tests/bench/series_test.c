@@ -17,7 +17,8 @@ static size_t sample(double seconds, struct run_sample samples[SAMPLES_MAX], dou
     size_t n = 0;
 
     *interval = 1;
-    for (double now = 0; now < seconds; now += tick) {
+    for (unsigned i = 0; i * tick < seconds; i++) {
+        const double now = i * tick;
         if (now < (double)n * *interval)
             continue;
         run_series_make_room(samples, &n, SAMPLES_MAX, interval);
@@ -33,7 +34,8 @@ static void a_long_run_is_covered_as_a_whole(void **state)
     struct run_sample samples[SAMPLES_MAX];
 
     (void)state;
-    for (double seconds = 0.5; seconds < 300; seconds += 0.5) {
+    for (unsigned halves = 1; halves < 600; halves++) {
+        const double seconds = halves / 2.0;
         double interval;
         size_t n = sample(seconds, samples, &interval);
         assert_true(n >= 2 && n <= SAMPLES_MAX);
