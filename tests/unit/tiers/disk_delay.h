@@ -148,6 +148,15 @@ static inline struct disk_delay *disk_delay_new(uint64_t seed, long max_us)
     return delay;
 }
 
+/* How many completions came before those of operations that had begun earlier. Any thread. */
+static inline unsigned disk_delay_overtaken(struct disk_delay *delay)
+{
+    pthread_mutex_lock(&delay->lock);
+    unsigned overtaken = delay->overtaken;
+    pthread_mutex_unlock(&delay->lock);
+    return overtaken;
+}
+
 /* Nothing is under way, and no ring that was opened under it is left. */
 static inline void disk_delay_free(struct disk_delay *delay)
 {
