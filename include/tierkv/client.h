@@ -1,4 +1,4 @@
-/* libtierkv: a C client of TierKV over HTTP/2 (large values: HTTP/1.1) (libcurl).
+/* libtierkv: a C client of TierKV over HTTP/2, large values over HTTP/1.1 (libcurl).
  *
  * A client object belongs to one thread at a time. It keeps connections open, follows redirects to
  * the leader, remembers it, and goes round its endpoints when one does not answer.

@@ -8,6 +8,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #define REFUSAL_LOG_MS 1000
@@ -48,12 +49,41 @@ static const char *refusal_of(const struct replica *replica, const struct preamb
     return NULL;
 }
 
+/* Whether this node formed a cluster by itself, nobody has joined it, and so little was written
+ * that the log is whole. */
+static bool is_alone_and_new(const struct replica *replica)
+{
+    const struct raft_configuration *configuration = &replica->driver.raft.configuration;
+
+    return configuration->n == 1 && configuration->servers[0].id == replica->identity.raft_id &&
+           replica->driver.snapshot_index == 0;
+}
+
+/* A member of another cluster calls this node by its id, where it listens, and knows it with
+ * another directory: this one's was lost, and in its place the node formed a cluster of its own, in
+ * which it would answer for the old one. Nothing that has been in use for long, or has other
+ * members, is stopped by a word from outside. */
+static bool is_known_elsewhere(const struct replica *replica, const struct preamble *preamble)
+{
+    const struct identity *own = &replica->identity;
+
+    return preamble->destination == own->raft_id && preamble->incarnation != 0 &&
+           preamble->incarnation != own->incarnation && preamble->cluster_id != 0 &&
+           preamble->cluster_id != own->cluster_id && is_alone_and_new(replica);
+}
+
 static bool admit(void *context, const struct preamble *preamble)
 {
     struct replica *replica = context;
     const char *refusal = refusal_of(replica, preamble);
     uint64_t now = replica_now_ms(replica);
 
+    if (is_known_elsewhere(replica, preamble) && !replica->driver.closing)
+        driver_fail(&replica->driver,
+                    "this node's data was lost, and it formed a cluster of its own: %s knows it as "
+                    "a member of cluster %" PRIx64
+                    "; start it with --join and an empty data directory, and replace it by itself",
+                    preamble->address, preamble->cluster_id);
     if (refusal == NULL) {
         admission_adopt_cluster(replica, preamble->cluster_id);
         return !atomic_load(&replica->stopped) && !replica->driver.closing;

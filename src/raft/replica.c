@@ -235,37 +235,6 @@ static int transferred_log_open(struct replica *replica, char *error_text, size_
     return rv;
 }
 
-/* Whether this node formed a cluster by itself, nobody has joined it, and so little was written
- * that the log is whole. */
-static bool is_alone_and_new(const struct replica *replica)
-{
-    const struct raft_configuration *configuration = &replica->driver.raft.configuration;
-
-    return configuration->n == 1 && configuration->servers[0].id == replica->identity.raft_id &&
-           replica->driver.snapshot_index == 0;
-}
-
-/* A member of another cluster calls this node by its id, where it listens, and knows it with
- * another directory: this one's was lost, and in its place the node formed a cluster of its own, in
- * which it would answer for the old one. Nothing that has been in use for long, or has other
- * members, is stopped by a word from outside. */
-static bool admit(void *context, const struct preamble *preamble)
-{
-    struct replica *replica = context;
-    const struct identity *own = &replica->identity;
-
-    if (preamble->destination == own->raft_id && preamble->incarnation != 0 &&
-        preamble->incarnation != own->incarnation && preamble->cluster_id != 0 &&
-        preamble->cluster_id != own->cluster_id && is_alone_and_new(replica) &&
-        !replica->driver.closing)
-        driver_fail(&replica->driver,
-                    "this node's data was lost, and it formed a cluster of its own: %s knows it as "
-                    "a member of cluster %" PRIx64
-                    "; start it with --join and an empty data directory, and replace it by itself",
-                    preamble->address, preamble->cluster_id);
-    return admission_callbacks.admit(context, preamble);
-}
-
 /* What needs no loop. */
 static int files_open(struct replica *replica, char *error_text, size_t error_text_size)
 {
@@ -310,9 +279,7 @@ static int loop_and_peers_open(struct replica *replica, char *error_text, size_t
         return -1;
     }
     replica->stage = REPLICA_STAGE_HANDLES;
-    replica->admission = admission_callbacks;
-    replica->admission.admit = admit;
-    if (transport_open(&replica->loop, replica->options.raft_listen, &replica->admission, replica,
+    if (transport_open(&replica->loop, replica->options.raft_listen, &admission_callbacks, replica,
                        &replica->transport, error_text, error_text_size) != 0)
         return -1;
     replica->stage = REPLICA_STAGE_TRANSPORT;

@@ -120,7 +120,6 @@ struct replica {
     uv_idle_t idle; /* Active while there is more to apply: the loop must not sleep */
 
     struct transport *transport;
-    struct transport_callbacks admission; /* With an `admit` of ours (replica.c) */
     struct raft_io io;
     int (*backend_truncate)(struct raft_io *io, raft_index index); /* io.truncate is ours */
     struct driver driver;
