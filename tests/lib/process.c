@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,23 @@ void process_run(const char *const arguments[], const void *input, size_t input_
     close(in);
     ret_result->output = read_all(out, &ret_result->output_len);
     ret_result->errors = read_all(error, &errors_len);
+}
+
+struct process_result process_run_list(uint64_t timeout_ms, const char *program, ...)
+{
+    const char *arguments[32] = {program};
+    struct process_result result;
+    va_list more;
+    size_t n = 0;
+
+    va_start(more, program);
+    while (arguments[n] != NULL && n < sizeof(arguments) / sizeof(arguments[0]) - 1)
+        arguments[++n] = va_arg(more, const char *);
+    va_end(more);
+    if (arguments[n] != NULL)
+        abort();
+    process_run(arguments, NULL, 0, timeout_ms, &result);
+    return result;
 }
 
 void process_result_free(struct process_result *result)

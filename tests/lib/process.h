@@ -22,6 +22,9 @@ struct process_result {
  * process_result_free. */
 void process_run(const char *const arguments[], const void *input, size_t input_len,
                  uint64_t timeout_ms, struct process_result *ret_result);
+/* The same of a program without input, whose arguments, at most 30, end with NULL. */
+__attribute__((sentinel)) struct process_result process_run_list(uint64_t timeout_ms,
+                                                                 const char *program, ...);
 void process_result_free(struct process_result *result);
 
 #endif

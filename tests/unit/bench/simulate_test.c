@@ -17,7 +17,6 @@
 #include <sys/stat.h>
 
 #define TIMEOUT_MS     60000
-#define ARGUMENTS_MAX  16
 #define TRACE_GENERATE "--generate=scan:requests=20000,keys=500,period=4000,scan=1000"
 
 static char folder[TEMP_FOLDER_PATH_BYTES];
@@ -42,22 +41,7 @@ static void path_of(const char *name, char *path, size_t size)
 }
 
 /* Runs with the arguments up to NULL. */
-__attribute__((sentinel)) static struct process_result simulate(const char *argument, ...)
-{
-    const char *arguments[ARGUMENTS_MAX] = {TIERBENCH_PATH, "simulate", argument};
-    struct process_result result;
-    va_list more;
-
-    va_start(more, argument);
-    for (size_t i = 3; i < ARGUMENTS_MAX - 1; i++) {
-        arguments[i] = va_arg(more, const char *);
-        if (arguments[i] == NULL)
-            break;
-    }
-    va_end(more);
-    process_run(arguments, NULL, 0, TIMEOUT_MS, &result);
-    return result;
-}
+#define simulate(...) process_run_list(TIMEOUT_MS, TIERBENCH_PATH, "simulate", __VA_ARGS__)
 
 static void assert_succeeded(const struct process_result *result)
 {

@@ -20,9 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS    60000
-#define ARGUMENTS_MAX 16
-#define PATH_BYTES    (TEMP_FOLDER_PATH_BYTES + 32)
+#define TIMEOUT_MS 60000
+#define PATH_BYTES (TEMP_FOLDER_PATH_BYTES + 32)
 
 static char folder[TEMP_FOLDER_PATH_BYTES];
 static char data_dir[PATH_BYTES]; /* Where the runs have their folders */
@@ -52,22 +51,7 @@ static void write_file(const char *path, const char *text)
 }
 
 /* Runs with the arguments up to NULL. */
-__attribute__((sentinel)) static struct process_result tierbench(const char *argument, ...)
-{
-    const char *arguments[ARGUMENTS_MAX] = {TIERBENCH_PATH, argument};
-    struct process_result result;
-    va_list more;
-
-    va_start(more, argument);
-    for (size_t i = 2; i < ARGUMENTS_MAX - 1; i++) {
-        arguments[i] = va_arg(more, const char *);
-        if (arguments[i] == NULL)
-            break;
-    }
-    va_end(more);
-    process_run(arguments, NULL, 0, TIMEOUT_MS, &result);
-    return result;
-}
+#define tierbench(...) process_run_list(TIMEOUT_MS, TIERBENCH_PATH, __VA_ARGS__)
 
 /* How many paths look so below data_dir. */
 static size_t count_paths(const char *pattern)
