@@ -4,9 +4,9 @@
  * through driver_callbacks, so that several drivers can run in one process over a simulated clock,
  * disk and network. All functions belong to one thread, on which raft_io calls back too.
  *
- * Parts: driver.c (the step), driver_start.c (start and stop), send.c (messages), commit.c
- * (applying), snapshot.c (log truncation), read_index.c (linearizable reads), membership.c (changes
- * of the configuration).
+ * Parts: driver.c (the step), receive.c (messages, before it), driver_start.c (start and stop),
+ * send.c (messages out), commit.c (applying), snapshot.c (log truncation), read_index.c
+ * (linearizable reads), membership.c (changes of the configuration).
  */
 #ifndef TIERKV_RAFT_DRIVER_H
 #define TIERKV_RAFT_DRIVER_H
