@@ -358,6 +358,11 @@ int tiers_flush(struct tiers *tiers)
     return mover_flush(tiers->mover);
 }
 
+void tiers_flush_soon(struct tiers *tiers)
+{
+    mover_flush_soon(tiers->mover);
+}
+
 /* ---- Statistics ---- */
 
 void tiers_stats(struct tiers *tiers, struct tiers_stats *ret_stats)

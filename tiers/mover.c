@@ -100,6 +100,15 @@ int mover_flush(struct mover *mover)
     return status;
 }
 
+void mover_flush_soon(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    mover->flush_soon = true;
+    mover->woken = true;
+    pthread_cond_broadcast(&mover->cond);
+    pthread_mutex_unlock(&mover->mutex);
+}
+
 bool mover_ready_or_notify(struct mover *mover)
 {
     pthread_mutex_lock(&mover->mutex);
@@ -211,6 +220,11 @@ static bool flush_step(struct mover *mover)
     }
     mover->chunks_since_flush = 0;
     int status = mover_flush_run(mover, asked);
+    if (status == 0) {
+        pthread_mutex_lock(&mover->mutex);
+        mover->flush_soon = false;
+        pthread_mutex_unlock(&mover->mutex);
+    }
     if (asked) {
         flush_answer(mover, ticket, status);
     }

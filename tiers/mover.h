@@ -20,6 +20,8 @@ void mover_close(struct mover *mover);
 void mover_wake(struct mover *mover);
 /* Any thread: see tiers_flush. */
 int mover_flush(struct mover *mover);
+/* Any thread: see tiers_flush_soon. */
+void mover_flush_soon(struct mover *mover);
 /* Applier: on_ready is wanted once the engine is ready again. True if it is now. */
 bool mover_ready_or_notify(struct mover *mover);
 /* Readers: the cold value of `record` lies at `location` and is read often. Takes a reference of

@@ -200,9 +200,9 @@ bool mover_flush_due(struct mover *mover)
     if (mover_gathered_enough(mover)) {
         return true;
     }
-    /* An applier that waits must not wait for the interval. */
+    /* An applier that waits must not wait for the interval, nor who asked. */
     pthread_mutex_lock(&mover->mutex);
-    bool wanted = mover->ready_wanted;
+    bool wanted = mover->ready_wanted || mover->flush_soon;
     pthread_mutex_unlock(&mover->mutex);
     tiers_position_applied(tiers, &applied);
     tiers_position_durable(tiers, &durable);

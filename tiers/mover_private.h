@@ -87,6 +87,7 @@ struct mover {
     bool stop;
     bool woken;
     bool ready_wanted;
+    bool flush_soon;       /* Until a flush has succeeded */
     uint64_t flush_wanted; /* Tickets of mover_flush: taken, and answered */
     uint64_t flush_done;
     int flush_status;

@@ -250,6 +250,9 @@ void tiers_position_durable(struct tiers *tiers, struct tiers_position *ret_posi
 /* Makes everything applied before the call durable; blocks. Any thread but the applier's inside a
  * group. */
 int tiers_flush(struct tiers *tiers);
+/* Has the next flush begin now, whatever flush_interval_ms and flush_bytes are, and does not wait
+ * for it. After a flush that failed it comes when that is tried again. Any thread. */
+void tiers_flush_soon(struct tiers *tiers);
 
 /* ---------------------------------------------------------------------------------------- reading
  */

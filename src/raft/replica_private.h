@@ -158,6 +158,7 @@ struct replica {
     bool caught_up;
     raft_index log_first_seen;      /* At which truncation_worth_it was found */
     raft_index truncation_worth_it; /* See truncate.c */
+    raft_index flush_asked;         /* Likewise: 1 + what was durable then; 0: never asked */
     bool too_far_behind;
     struct transfer_serving servings[TRANSFERS_MAX];
     struct transfer_fetch *fetch; /* NULL: none under way */

@@ -137,6 +137,20 @@ static raft_index wanted_by_others(struct replica *replica)
     return members < transfers ? members : transfers;
 }
 
+/* Writes wait when the log is longer still (propose.c), and what they overwrite makes it longer
+ * without making more dirty: the tiers must not wait for their interval. Once for each of their
+ * flushes. */
+static void flush_ask(struct replica *replica)
+{
+    raft_index durable = atomic_load(&replica->durable_index);
+
+    if (truncate_log_bytes(replica) < replica->options.log_cache_bytes / 2 * 3 ||
+        durable >= replica->driver.committed_seen || replica->flush_asked == durable + 1)
+        return;
+    replica->flush_asked = durable + 1;
+    tiers_flush_soon(replica->tiers);
+}
+
 void truncate_log_if_long(struct replica *replica)
 {
     struct driver *driver = &replica->driver;
@@ -149,6 +163,7 @@ void truncate_log_if_long(struct replica *replica)
         log_spill_drop(&driver->spill);
     if (driver->log.bytes < replica->options.log_cache_bytes || driver->failed || driver->closing)
         return;
+    flush_ask(replica);
     /* The state that is being received may be older than what is durable here by the time it is
      * complete, and needs the log from there on. */
     if (replica->fetch != NULL || replica->state_received)

@@ -49,6 +49,7 @@ struct node {
     _Atomic unsigned begun; /* Transfers */
     uint64_t transfer_bytes_per_second_max;
     uint64_t transfer_log_bytes_max, log_retained_bytes;
+    uint64_t flush_interval_ms; /* 0: short */
     bool force_new_cluster;
 };
 
@@ -149,7 +150,7 @@ static inline void tiers_start(struct node *node)
     tiers.hot_bytes = 8 << 20;
     tiers.warm_bytes = 64 << 20;
     tiers.warm_map_bytes = 1ull << 30;
-    tiers.flush_interval_ms = 50;
+    tiers.flush_interval_ms = node->flush_interval_ms != 0 ? node->flush_interval_ms : 50;
     tiers.context = node;
     tiers.on_durable = on_durable;
     tiers.on_ready = on_ready;

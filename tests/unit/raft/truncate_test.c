@@ -73,6 +73,25 @@ static void a_large_entry_leaves_the_log_when_another_follows_it(void **state)
     expect_short_log(leader);
 }
 
+/* The log grows with every write, what is dirty does not. */
+static void overwriting_does_not_wait_for_the_flush_interval(void **state)
+{
+    static char value[64 << 10];
+    struct fixture *fixture = *state;
+    fixture->nodes[0].flush_interval_ms = 3600 * 1000;
+    node_start(&fixture->nodes[0], true);
+    struct node *leader = wait_for_leader(fixture);
+
+    for (uint64_t i = 0; i < 100; i++) {
+        struct replica_put one = {"same", 4, value, sizeof value};
+        random_text(i, value, sizeof value);
+        struct replica_operation *operation = replica_put_new(&one, 1);
+        assert_non_null(operation);
+        assert_int_equal(submit(leader, operation), 0);
+        replica_operation_free(operation);
+    }
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN); /* As main does */
@@ -80,6 +99,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_write_that_fills_the_log_does_not_stop_those_behind_it),
+        TEST(overwriting_does_not_wait_for_the_flush_interval),
         TEST(a_large_entry_leaves_the_log_when_another_follows_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,24 @@ static void a_flush_comes_when_a_write_is_old_enough(void **state)
     model_free(model);
 }
 
+static void a_flush_that_is_asked_for_comes_at_once_and_once(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = model_new(2);
+    struct tiers_position durable, applied;
+    model_put_group(f->tiers, model, 0, 10);
+    tiers_flush_soon(f->tiers);
+    assert_true(mover_step(f->tiers->mover));
+    tiers_position_durable(f->tiers, &durable);
+    tiers_position_applied(f->tiers, &applied);
+    assert_int_equal(durable.index, applied.index);
+    model_put_group(f->tiers, model, 1, 10);
+    (void)mover_step(f->tiers->mover);
+    tiers_position_durable(f->tiers, &durable);
+    assert_int_equal(durable.index, applied.index);
+    model_free(model);
+}
+
 static void empty_groups_become_durable_too(void **state)
 {
     struct fixture *f = *state;
@@ -475,6 +493,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(a_flush_comes_when_a_write_is_old_enough),
+        TEST(a_flush_that_is_asked_for_comes_at_once_and_once),
         TEST(empty_groups_become_durable_too),
         TEST(an_overwritten_key_costs_one_warm_write),
         TEST(demotion_brings_the_warm_tier_into_its_budget),
