@@ -58,11 +58,15 @@ static struct held held_http1(const h2o_req_t *req, const h2o_socket_t *socket)
 static int request_look(h2o_req_t *req, void *unused)
 {
     h2o_socket_t *socket = req->conn->callbacks->get_socket(req->conn);
-    struct connection *connection = socket->on_close.data;
     bool is_http2 = req->version >= 0x200;
-    struct held held = is_http2 ? held_http2(req) : held_http1(req, socket);
+    struct connection *connection;
+    struct held held;
 
     (void)unused;
+    if (socket == NULL) /* It is being upgraded, and still the HTTP/1 connection's */
+        return 0;
+    connection = socket->on_close.data;
+    held = is_http2 ? held_http2(req) : held_http1(req, socket);
     connection->held_bytes += held.bytes;
     connection->receiving |= held.receiving;
     connection->answering |= held.answering;
