@@ -7,6 +7,7 @@
  * Without memory for that the keys themselves are compared. Cannot fail. */
 #include "dirty.h"
 
+#include "prefetch.h"
 #include "record.h"
 
 #include <endian.h>
@@ -84,7 +85,7 @@ static bool sort_by_heads(struct dirty_generation *generation)
         return false;
     for (size_t i = 0; i < generation->n && one_space; i++) {
         if (i + PREFETCH_DISTANCE < generation->n)
-            __builtin_prefetch(generation->records[i + PREFETCH_DISTANCE]);
+            prefetch_line(generation->records[i + PREFETCH_DISTANCE]);
         common = common_bytes(first, generation->records[i], common);
         one_space = generation->records[i]->space == first->space;
     }

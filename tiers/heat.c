@@ -14,6 +14,8 @@
  */
 #include "heat.h"
 
+#include "prefetch.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -135,7 +137,7 @@ static unsigned minimum(const struct counter counters[ROWS])
 
 void heat_prefetch(const struct heat *heat, uint64_t key_hash)
 {
-    __builtin_prefetch(block_of(heat, key_hash));
+    prefetch_line(block_of(heat, key_hash));
 }
 
 unsigned heat_estimate(const struct heat *heat, uint64_t key_hash)

@@ -192,7 +192,7 @@ struct hot_entry *hot_table_find_chained(const struct hot_bucket *bucket, uint64
 
 void hot_table_prefetch_bucket(const struct hot_table *table, uint64_t hash)
 {
-    __builtin_prefetch(hot_table_bucket(table, hash));
+    prefetch_line(hot_table_bucket(table, hash));
 }
 
 /* Looks into no entry: it may be gone by now. */

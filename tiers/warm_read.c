@@ -15,6 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Leaves that warm_next asks of memory before they are needed. */
+#define LEAVES_AHEAD 4
+
 struct warm_read {
     struct warm *warm;
     MDB_txn *txn; /* NULL until the first begin */
@@ -168,16 +171,17 @@ bool warm_same_page(struct warm_read *read, const struct tiers_record *a,
            place_find(read, b, &b_page) == 0 && a_page == b_page;
 }
 
-/* A tree that was filled in key order has its next leaf right behind this one, with nodes at much
- * the same places: the processor is asked for the next page's counterpart of what was just read,
+/* A tree that was filled in key order has its leaves one behind the other, with nodes at much the
+ * same places: the processor is asked for the counterpart, some pages on, of what was just read,
  * and for the head of the page after that. */
-static void next_leaf_prefetch(const struct warm_read *read, const void *key)
+static void leaf_prefetch(const struct warm_read *read, const void *key)
 {
     size_t page_bytes = read->warm->page_bytes;
     uintptr_t page = (uintptr_t)key & ~(uintptr_t)(page_bytes - 1);
-    __builtin_prefetch((const char *)key + page_bytes - PREFETCH_LINE_BYTES / 2);
-    __builtin_prefetch((const char *)key + page_bytes + PREFETCH_LINE_BYTES / 2);
-    __builtin_prefetch((const void *)(page + 2 * page_bytes));
+    const char *counterpart = (const char *)key + LEAVES_AHEAD * page_bytes;
+    prefetch_line(counterpart - PREFETCH_LINE_BYTES / 2);
+    prefetch_line(counterpart + PREFETCH_LINE_BYTES / 2);
+    prefetch_line((const void *)(page + (LEAVES_AHEAD + 1) * page_bytes));
 }
 
 int warm_next(struct warm_read *read, enum tiers_space space, const void *after, size_t after_len,
@@ -195,7 +199,7 @@ int warm_next(struct warm_read *read, enum tiers_space space, const void *after,
     if (after == NULL) {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
     } else if (after == read->at[space]) {
-        next_leaf_prefetch(read, after);
+        leaf_prefetch(read, after);
         rc = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     } else {
         rc = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
