@@ -24,19 +24,29 @@
 /* The buffers, a read or an fsync, and what the scans read ahead. */
 #define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX)
 
+/* A write out of one huge page is one piece for the disk's driver, out of others one for each page
+ * of 4 KiB: on a virtual disk that decides how fast it is. */
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+_Static_assert(COLD_BUFFERS *COLD_BUFFER_BYTES % HUGE_PAGE_BYTES == 0, "for aligned_alloc");
+_Static_assert(COLD_BUFFERS_KEPT *COLD_BUFFER_BYTES % HUGE_PAGE_BYTES == 0,
+               "what is given back is whole pages");
+
 /* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk, and so
  * that the writes of a hurry wait seldom for the file system's journal. */
 #define PREALLOCATE_BYTES ((uint64_t)64 << 20)
 
 int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size)
 {
-    cold->memory = aligned_alloc(COLD_BLOCK_BYTES, (size_t)COLD_BUFFERS * COLD_BUFFER_BYTES);
+    size_t n_bytes = (size_t)COLD_BUFFERS * COLD_BUFFER_BYTES;
+    cold->memory = aligned_alloc(HUGE_PAGE_BYTES, n_bytes);
     cold->codec = cold_codec_new();
     cold->samples = cold_samples_new();
     if (cold->memory == NULL || cold->codec == NULL || cold->samples == NULL) {
         snprintf(error_text, error_text_size, "out of memory for the cold tier's buffers");
         return TIERS_NO_MEMORY;
     }
+    /* Advice: ordinary pages do, too. */
+    (void)madvise(cold->memory, n_bytes, MADV_HUGEPAGE);
     for (size_t i = 0; i < COLD_BUFFERS; i++) {
         cold->buffers[i].cold = cold;
         cold->buffers[i].bytes = cold->memory + i * COLD_BUFFER_BYTES;
@@ -192,7 +202,9 @@ void cold_write_rest(struct cold *cold)
     cold->in_hurry = false;
 }
 
-/* Only a help for the file system's layout: if it fails, writing goes on without it. */
+/* Only a help for the file system: if it fails, writing goes on without it. The file grows by that,
+ * too. A direct write beyond its end would have to be alone in the file, and waited for, so that
+ * the others would queue behind it, however many the disk could take. */
 static void preallocate(struct cold *cold, uint64_t end)
 {
     if (end <= cold->preallocated)
@@ -202,8 +214,7 @@ static void preallocate(struct cold *cold, uint64_t end)
         target = cold_align_up(cold->segment_bytes);
     if (target < end)
         target = end;
-    if (file_allocate(cold->active_fd, FALLOC_FL_KEEP_SIZE, cold->preallocated,
-                      target - cold->preallocated) == 0)
+    if (file_allocate(cold->active_fd, 0, cold->preallocated, target - cold->preallocated) == 0)
         cold->preallocated = target;
     else
         cold->preallocated = UINT64_MAX;

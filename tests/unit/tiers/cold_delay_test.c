@@ -208,7 +208,27 @@ static void a_sync_waits_for_all_that_was_written_before_it(void **state)
     assert_int_equal(slow->delay->n, 0);
     assert_known_sizes(f);
     fixture_reopen(f);
+    assert_known_sizes(f);
     assert_readable(f, samples, N);
+    samples_free(samples, N);
+}
+
+/* Else the file system does them one after the other. */
+static void no_write_makes_its_file_longer(void **state)
+{
+    struct slow *slow = *state;
+    struct fixture *f = slow->f;
+    enum { N = 11 };
+    struct stat status;
+    char path[1024];
+    f->options.segment_bytes = 8u << 20;
+    fixture_reopen(f);
+    struct sample *samples = samples_append_held(slow, N);
+    assert_int_equal(slow->delay->n_kinds[URING_WRITE], 3);
+    segment_path(f, samples[0].location.segment, path);
+    assert_int_equal(stat(path, &status), 0);
+    disk_delay_release_all(slow->delay);
+    assert_int_equal(status.st_size, f->options.segment_bytes);
     samples_free(samples, N);
 }
 
@@ -315,6 +335,7 @@ int main(void)
         TEST(reads_wait_within_their_bound_while_the_disk_holds_all_back),
         TEST(a_reader_closes_with_reads_at_the_disk),
         TEST(a_sync_waits_for_all_that_was_written_before_it),
+        TEST(no_write_makes_its_file_longer),
         TEST(what_a_hurry_takes_in_memory_is_given_back),
         TEST(a_hurry_that_was_given_up_leaves_no_memory_behind),
         TEST(a_write_that_fails_late_voids_its_batch_and_no_other),

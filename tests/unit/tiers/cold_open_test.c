@@ -71,25 +71,38 @@ static uint64_t leave_a_segment(struct fixture *f)
     return f->known[0].id;
 }
 
-static void blocks_that_a_crash_left_behind_the_end_are_given_back(void **state)
+/* A crash left what was allocated ahead: with KEEP_SIZE behind the end of the file, else in it. */
+static void assert_room_given_back(struct fixture *f, int mode)
 {
-    struct fixture *f = *state;
     uint64_t id = leave_a_segment(f);
     char path[1024];
     struct stat before;
+    struct stat longer;
     struct stat after;
     segment_path(f, id, path);
+    assert_int_equal(stat(path, &before), 0);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);
-    bool allocated = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 16 << 20) == 0;
-    assert_int_equal(fstat(fd, &before), 0);
+    bool allocated = fallocate(fd, mode, 0, 16 << 20) == 0;
+    assert_int_equal(fstat(fd, &longer), 0);
     close(fd);
-    if (!allocated || before.st_blocks < 2 * 16384)
+    if (!allocated || longer.st_blocks < 2 * 16384)
         skip();
+    assert_true(mode != 0 || longer.st_size == 16 << 20);
     fixture_reopen(f);
     assert_int_equal(stat(path, &after), 0);
     assert_int_equal(after.st_size, before.st_size);
     assert_true(after.st_blocks < 16384);
+}
+
+static void blocks_that_a_crash_left_behind_the_end_are_given_back(void **state)
+{
+    assert_room_given_back(*state, FALLOC_FL_KEEP_SIZE);
+}
+
+static void room_that_a_crash_left_in_a_segment_is_given_back(void **state)
+{
+    assert_room_given_back(*state, 0);
 }
 
 static void assert_open_refused(struct fixture *f, int status, uint64_t id, const char *word)
@@ -209,6 +222,7 @@ int main(void)
         TEST(leftover_segments_are_deleted_at_open_and_nothing_else),
         TEST(what_lies_beyond_the_known_size_is_cut_off),
         TEST(blocks_that_a_crash_left_behind_the_end_are_given_back),
+        TEST(room_that_a_crash_left_in_a_segment_is_given_back),
         TEST(a_missing_segment_is_named),
         TEST(a_segment_that_is_too_short_is_named),
         TEST(a_segment_with_a_damaged_header_is_named),
