@@ -18,6 +18,13 @@
 
 /* Scans beyond these (compaction's and the scrubber's) do not read ahead. */
 #define COLD_SCANS_AHEAD_MAX 2
+/* Of each of them. */
+#define COLD_SCAN_READS_AHEAD 2
+
+/* Memory that the disk reads or writes in large pieces is aligned to this, and advised to be one
+ * page: that is one piece for the disk's driver, while of pages of 4 KiB each is one. On a virtual
+ * disk this decides how fast it is. */
+#define COLD_HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* An operation may be cut short, interrupted or refused for a moment, but not for ever: this many
  * tries without progress make it an error. */

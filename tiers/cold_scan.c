@@ -21,19 +21,32 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 
 /* With more unreadable blocks than this the disk is taken to be gone. */
 #define UNREADABLE_BLOCKS_MAX 256
 
-/* The window holds what is left of one read and all of the next. */
+/* The window holds what is left of one read and all of the next. It and what is read ahead lie in
+ * one huge page (COLD_HUGE_PAGE_BYTES). */
 #define READ_BYTES   (COLD_BUFFER_BYTES / 2)
 #define WINDOW_BYTES (2 * READ_BYTES)
+#define MEMORY_BYTES (WINDOW_BYTES + COLD_SCAN_READS_AHEAD * READ_BYTES)
+_Static_assert(MEMORY_BYTES % COLD_HUGE_PAGE_BYTES == 0, "for aligned_alloc");
+
+/* What follows the window, in part. */
+struct ahead {
+    unsigned char *bytes; /* READ_BYTES */
+    struct uring_op op;
+    bool begun; /* op is under way, or its result was not looked at */
+};
 
 struct cold_scan {
     struct cold *cold;
     struct cold_file *file;
     uint64_t file_bytes;
+    unsigned char
+        *memory;          /* Of the window, as long as that is not larger, and of the reads ahead */
     unsigned char *bytes; /* The window; aligned to blocks */
     size_t capacity;
     uint64_t offset; /* Of bytes[0] in the file; a multiple of blocks */
@@ -45,9 +58,8 @@ struct cold_scan {
     bool cut;             /* The file is shorter than it should be, and nobody was told yet */
     uint64_t bytes_read;
     bool reads_ahead;
-    unsigned char *ahead; /* READ_BYTES, aligned to blocks; NULL: it goes without */
-    struct uring_op ahead_op;
-    bool ahead_begun; /* ahead_op is under way, or its result was not looked at */
+    struct ahead ahead[COLD_SCAN_READS_AHEAD]; /* In turns */
+    unsigned ahead_first;                      /* The one that follows the window first */
 };
 
 /* ---------------------------------------------------------------------------------- the window */
@@ -65,57 +77,77 @@ static int ring_failed(struct cold *cold, int result)
     return cold_fail(cold, TIERS_STOPPED, "io_uring failed: %s", strerror(-result));
 }
 
-/* Begins to read what follows the window. */
+static struct ahead *ahead_at(struct cold_scan *scan, unsigned i)
+{
+    return &scan->ahead[(scan->ahead_first + i) % COLD_SCAN_READS_AHEAD];
+}
+
+/* Begins to read what follows the window, as far as that is not on its way. */
 static void ahead_begin(struct cold_scan *scan)
 {
     uint64_t from = scan->offset + scan->length;
     uint64_t end = cold_align_up(scan->file_bytes);
-    if (scan->ahead == NULL || scan->ahead_begun || from >= end)
-        return;
-    scan->ahead_op = (struct uring_op){
-        .kind = URING_READ,
-        .fd = scan->file->fd,
-        .buffer = scan->ahead,
-        .length = end - from < READ_BYTES ? (uint32_t)(end - from) : READ_BYTES,
-        .offset = from,
-    };
-    uring_submit(scan->cold->ring, &scan->ahead_op);
-    scan->ahead_begun = true;
+    for (unsigned i = 0; i < COLD_SCAN_READS_AHEAD && scan->reads_ahead && from < end; i++) {
+        struct ahead *ahead = ahead_at(scan, i);
+        if (!ahead->begun) {
+            ahead->op = (struct uring_op){
+                .kind = URING_READ,
+                .fd = scan->file->fd,
+                .buffer = ahead->bytes,
+                .length = end - from < READ_BYTES ? (uint32_t)(end - from) : READ_BYTES,
+                .offset = from,
+            };
+            uring_submit(scan->cold->ring, &ahead->op);
+            ahead->begun = true;
+        }
+        from += ahead->op.length;
+    }
 }
 
-/* Waits until nothing is being read ahead. */
-static int ahead_wait(struct cold_scan *scan)
+static int ahead_wait(struct cold_scan *scan, const struct ahead *ahead)
 {
-    while (scan->ahead_op.under_way) {
+    while (ahead->op.under_way) {
         int result = uring_wait(scan->cold->ring);
-        if (result < 0) {
-            scan->ahead = NULL; /* The kernel may still write to it */
+        if (result < 0)
             return ring_failed(scan->cold, result);
-        }
     }
     return 0;
 }
 
-/* Puts what was read ahead into the window, if it is what follows there. */
+/* Forgets what was read ahead. */
+static int ahead_drop(struct cold_scan *scan)
+{
+    int status = 0;
+    for (unsigned i = 0; i < COLD_SCAN_READS_AHEAD && status == 0; i++) {
+        status = ahead_wait(scan, &scan->ahead[i]);
+        scan->ahead[i].begun = false;
+    }
+    return status;
+}
+
+/* Puts the first of what was read ahead into the window, if it is what follows there. If not, or
+ * only in part, what comes behind it is of no use either: the next call forgets it. */
 static int ahead_take(struct cold_scan *scan)
 {
-    if (!scan->ahead_begun)
+    struct ahead *ahead = ahead_at(scan, 0);
+    if (!ahead->begun)
         return 0;
-    int status = ahead_wait(scan);
+    int status = ahead_wait(scan, ahead);
     if (status != 0)
         return status;
-    scan->ahead_begun = false;
-    int result = scan->ahead_op.result;
-    if (result <= 0 || scan->ahead_op.offset != scan->offset + scan->length)
-        return 0;
+    int result = ahead->op.result;
+    if (result <= 0 || ahead->op.offset != scan->offset + scan->length)
+        return ahead_drop(scan);
     size_t n = (size_t)result;
-    if (scan->ahead_op.offset + n < scan->file_bytes)
+    if (ahead->op.offset + n < scan->file_bytes)
         n = cold_align_down(n);
     if (n > scan->capacity - scan->length)
         n = scan->capacity - scan->length;
-    memcpy(scan->bytes + scan->length, scan->ahead, n);
+    memcpy(scan->bytes + scan->length, ahead->bytes, n);
     scan->length += n;
     scan->bytes_read += n;
+    ahead->begun = false;
+    scan->ahead_first = (scan->ahead_first + 1) % COLD_SCAN_READS_AHEAD;
     return 0;
 }
 
@@ -135,7 +167,9 @@ static int window_read(struct cold_scan *scan, uint64_t end)
         };
         int result = uring_run(cold->ring, &cold->run_op);
         if (cold->run_op.under_way) {
-            scan->bytes = NULL; /* The kernel may still write to it */
+            /* The kernel may still write to it */
+            scan->bytes = NULL;
+            scan->memory = NULL;
             return ring_failed(cold, result);
         }
         if (result == 0) {
@@ -183,7 +217,8 @@ static int window_grow(struct cold_scan *scan, size_t capacity)
         return cold_fail(scan->cold, TIERS_NO_MEMORY, "out of memory to scan a cold segment");
     if (scan->length > 0)
         memcpy(bytes, scan->bytes, scan->length);
-    free(scan->bytes);
+    if (scan->bytes != scan->memory)
+        free(scan->bytes);
     scan->bytes = bytes;
     scan->capacity = capacity;
     return 0;
@@ -231,7 +266,9 @@ static int window_hold(struct cold_scan *scan, uint64_t position, size_t need,
         int status = 0;
         if (need_end - scan->offset > scan->capacity)
             status = window_grow(scan, (size_t)(need_end - scan->offset));
-        if (status == 0)
+        unsigned taken = 0;
+        while (status == 0 && scan->offset + scan->length < need_end &&
+               taken++ < COLD_SCAN_READS_AHEAD)
             status = ahead_take(scan);
         if (status != 0)
             return status;
@@ -397,15 +434,18 @@ int cold_scan_open(struct cold *cold, uint64_t id, struct cold_scan **ret_scan)
         return cold_fail(cold, status, "cannot open cold segment %016" PRIx64 " in %s", id,
                          cold->files.directory);
     }
-    if (cold->scans_ahead < COLD_SCANS_AHEAD_MAX)
-        scan->ahead = aligned_alloc(COLD_BLOCK_BYTES, READ_BYTES);
-    scan->reads_ahead = scan->ahead != NULL;
-    cold->scans_ahead += scan->reads_ahead;
-    status = window_grow(scan, WINDOW_BYTES);
-    if (status != 0) {
+    scan->memory = aligned_alloc(COLD_HUGE_PAGE_BYTES, MEMORY_BYTES);
+    if (scan->memory == NULL) {
         cold_scan_close(scan);
-        return status;
+        return cold_fail(cold, TIERS_NO_MEMORY, "out of memory to scan a cold segment");
     }
+    (void)madvise(scan->memory, MEMORY_BYTES, MADV_HUGEPAGE);
+    scan->bytes = scan->memory;
+    scan->capacity = WINDOW_BYTES;
+    for (size_t i = 0; i < COLD_SCAN_READS_AHEAD; i++)
+        scan->ahead[i].bytes = scan->memory + WINDOW_BYTES + i * READ_BYTES;
+    scan->reads_ahead = cold->scans_ahead < COLD_SCANS_AHEAD_MAX;
+    cold->scans_ahead += scan->reads_ahead;
     *ret_scan = scan;
     return 0;
 }
@@ -414,13 +454,15 @@ void cold_scan_close(struct cold_scan *scan)
 {
     if (scan == NULL)
         return;
-    bool failed = ahead_wait(scan) != 0;
+    bool failed = ahead_drop(scan) != 0;
     scan->cold->scans_ahead -= scan->reads_ahead;
     cold_files_release(&scan->cold->files, scan->file);
-    free(scan->bytes);
-    free(scan->ahead);
-    if (!failed) /* Else the ring still knows its operation */
+    if (scan->bytes != scan->memory)
+        free(scan->bytes);
+    if (!failed) { /* Else the ring still knows its operations, and the kernel the memory */
+        free(scan->memory);
         free(scan);
+    }
 }
 
 uint64_t cold_scan_segment(const struct cold_scan *scan)

@@ -22,13 +22,10 @@
 #include <sys/mman.h>
 
 /* The buffers, a read or an fsync, and what the scans read ahead. */
-#define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX)
+#define RING_DEPTH (COLD_BUFFERS + 1 + COLD_SCANS_AHEAD_MAX * COLD_SCAN_READS_AHEAD)
 
-/* A write out of one huge page is one piece for the disk's driver, out of others one for each page
- * of 4 KiB: on a virtual disk that decides how fast it is. */
-#define HUGE_PAGE_BYTES ((size_t)2 << 20)
-_Static_assert(COLD_BUFFERS *COLD_BUFFER_BYTES % HUGE_PAGE_BYTES == 0, "for aligned_alloc");
-_Static_assert(COLD_BUFFERS_KEPT *COLD_BUFFER_BYTES % HUGE_PAGE_BYTES == 0,
+_Static_assert(COLD_BUFFERS *COLD_BUFFER_BYTES % COLD_HUGE_PAGE_BYTES == 0, "for aligned_alloc");
+_Static_assert(COLD_BUFFERS_KEPT *COLD_BUFFER_BYTES % COLD_HUGE_PAGE_BYTES == 0,
                "what is given back is whole pages");
 
 /* Blocks are allocated this much at a time, so that segments lie in few pieces on the disk, and so
@@ -38,7 +35,7 @@ _Static_assert(COLD_BUFFERS_KEPT *COLD_BUFFER_BYTES % HUGE_PAGE_BYTES == 0,
 int cold_write_open(struct cold *cold, char *error_text, size_t error_text_size)
 {
     size_t n_bytes = (size_t)COLD_BUFFERS * COLD_BUFFER_BYTES;
-    cold->memory = aligned_alloc(HUGE_PAGE_BYTES, n_bytes);
+    cold->memory = aligned_alloc(COLD_HUGE_PAGE_BYTES, n_bytes);
     cold->codec = cold_codec_new();
     cold->samples = cold_samples_new();
     if (cold->memory == NULL || cold->codec == NULL || cold->samples == NULL) {

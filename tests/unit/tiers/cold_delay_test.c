@@ -232,6 +232,33 @@ static void no_write_makes_its_file_longer(void **state)
     samples_free(samples, N);
 }
 
+/* And none of them is passed over, though they come in any order. */
+static void a_scan_has_two_reads_ahead_at_the_disk(void **state)
+{
+    struct slow *slow = *state;
+    struct fixture *f = slow->f;
+    enum { N = 40 };
+    struct cold_scan *scan = NULL;
+    struct cold_item item;
+    f->options.segment_bytes = 16u << 20;
+    fixture_reopen(f);
+    struct sample *samples = samples_append_held(slow, N);
+    disk_delay_release_all(slow->delay);
+    sync_all(f);
+    fixture_reopen(f);
+    slow->delay->n_kinds_max[URING_READ] = 0;
+    assert_int_equal(cold_scan_open(f->cold, samples[0].location.segment, &scan), 0);
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(cold_scan_next(scan, &item), 0);
+        assert_int_equal(item.value_len, samples[i].value_len);
+        assert_memory_equal(item.value, samples[i].value, item.value_len);
+    }
+    assert_int_equal(cold_scan_next(scan, &item), TIERS_NOT_FOUND);
+    assert_int_equal(slow->delay->n_kinds_max[URING_READ], COLD_SCAN_READS_AHEAD);
+    cold_scan_close(scan);
+    samples_free(samples, N);
+}
+
 /* Of the buffers' memory, pages that are in use. */
 static size_t buffer_pages(const struct fixture *f)
 {
@@ -336,6 +363,7 @@ int main(void)
         TEST(a_reader_closes_with_reads_at_the_disk),
         TEST(a_sync_waits_for_all_that_was_written_before_it),
         TEST(no_write_makes_its_file_longer),
+        TEST(a_scan_has_two_reads_ahead_at_the_disk),
         TEST(what_a_hurry_takes_in_memory_is_given_back),
         TEST(a_hurry_that_was_given_up_leaves_no_memory_behind),
         TEST(a_write_that_fails_late_voids_its_batch_and_no_other),
