@@ -126,7 +126,7 @@ static int ahead_drop(struct cold_scan *scan)
 }
 
 /* Puts the first of what was read ahead into the window, if it is what follows there. If not, or
- * only in part, what comes behind it is of no use either: the next call forgets it. */
+ * only in part, what comes behind it is of no use either. */
 static int ahead_take(struct cold_scan *scan)
 {
     struct ahead *ahead = ahead_at(scan, 0);
@@ -146,6 +146,8 @@ static int ahead_take(struct cold_scan *scan)
     memcpy(scan->bytes + scan->length, ahead->bytes, n);
     scan->length += n;
     scan->bytes_read += n;
+    if (n < ahead->op.length && ahead->op.offset + n < scan->file_bytes)
+        return ahead_drop(scan);
     ahead->begun = false;
     scan->ahead_first = (scan->ahead_first + 1) % COLD_SCAN_READS_AHEAD;
     return 0;
@@ -368,6 +370,8 @@ static int resume(struct cold_scan *scan)
         scan->position = at;
         return 0;
     }
+    if (scan->cold->stopped)
+        return TIERS_STOPPED;
     at = from;
     while (at + COLD_RECORD_HEADER_BYTES <= scan->file_bytes) {
         const unsigned char *bytes = NULL;

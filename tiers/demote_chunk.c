@@ -17,10 +17,10 @@
 /* The same, of items that are taken out of their pages. */
 #define ITEMS_AHEAD 6
 
-/* After every APPENDED_AT_ONCE values that go to the disk COLLECTED_AT_ONCE of the next chunk are
- * looked at, so that both are done at about the same time: a quarter of the looking is left for
- * when the disk takes the last of what was appended. Smaller parts cost more than they bring, since
- * the processor's cache has another thing to do each time. */
+/* After every APPENDED_AT_ONCE items that were appended or stay, COLLECTED_AT_ONCE of the next
+ * chunk are looked at, so that both are done at about the same time: a quarter of the looking is
+ * left for when the disk takes the last of what was appended. Smaller parts cost more than they
+ * bring, since the processor's cache has another thing to do each time. */
 #define COLLECTED_AT_ONCE (8 * RANKED_AT_ONCE)
 #define APPENDED_AT_ONCE  (11 * RANKED_AT_ONCE)
 

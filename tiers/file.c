@@ -80,16 +80,6 @@ int file_truncate(int fd, uint64_t bytes)
     return result;
 }
 
-static int allocate(int fd, int mode, off_t offset, off_t bytes)
-{
-    if (mode != 0)
-        return fallocate(fd, mode, offset, bytes);
-    int error = posix_fallocate(fd, offset, bytes);
-    if (error != 0)
-        errno = error;
-    return error == 0 ? 0 : -1;
-}
-
 int file_allocate(int fd, int mode, uint64_t offset, uint64_t bytes)
 {
     const struct file_op op = {
@@ -97,7 +87,26 @@ int file_allocate(int fd, int mode, uint64_t offset, uint64_t bytes)
     unsigned tries = 0;
     int result;
     do {
-        result = allowed(&op) ? allocate(fd, mode, (off_t)offset, (off_t)bytes) : -1;
+        result = allowed(&op) ? fallocate(fd, mode, (off_t)offset, (off_t)bytes) : -1;
+    } while (again(result, &tries));
+    return result;
+}
+
+static int reserve(int fd, off_t offset, off_t bytes)
+{
+    int error = posix_fallocate(fd, offset, bytes);
+    if (error != 0)
+        errno = error;
+    return error == 0 ? 0 : -1;
+}
+
+int file_reserve(int fd, uint64_t offset, uint64_t bytes)
+{
+    const struct file_op op = {.kind = FILE_ALLOCATE, .fd = fd, .offset = offset, .bytes = bytes};
+    unsigned tries = 0;
+    int result;
+    do {
+        result = allowed(&op) ? reserve(fd, (off_t)offset, (off_t)bytes) : -1;
     } while (again(result, &tries));
     return result;
 }

@@ -20,9 +20,11 @@ int file_unlink(int folder_fd, const char *name);
 int file_rename(const char *path, const char *new_path);
 int file_folder_make(const char *path, mode_t mode);
 int file_truncate(int fd, uint64_t bytes);
-/* fallocate(2) with its modes; without one, a file system that cannot allocate gets zeros written.
- */
+/* fallocate(2). */
 int file_allocate(int fd, int mode, uint64_t offset, uint64_t bytes);
+/* posix_fallocate(3), as the process has it: where the file system cannot allocate, and maybe
+ * elsewhere, zeros are written. -1 and errno on failure. */
+int file_reserve(int fd, uint64_t offset, uint64_t bytes);
 /* fsync(2) of a file or a folder. */
 int file_sync(int fd);
 /* The same of the folder that `path` is in. */

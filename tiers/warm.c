@@ -163,7 +163,7 @@ static int reader_table_allocate(const char *directory, char *error_text, size_t
     if (error) {
         return error;
     }
-    int cause = file_allocate(fd, 0, 0, READER_TABLE_BYTES) == 0 ? 0 : errno;
+    int cause = file_reserve(fd, 0, READER_TABLE_BYTES) == 0 ? 0 : errno;
     close(fd);
     if (cause != 0 && cause != EOPNOTSUPP && cause != EINVAL) {
         describe(error_text, error_text_size, "cannot allocate %s/lock.mdb: %s", directory,

@@ -73,6 +73,32 @@ static int file_make(struct watch *watch, const char *name)
     return fd;
 }
 
+/* The server's own posix_fallocate writes zeros into new segments of its log (library_calls_test):
+ * the cold tier's must not come to that. */
+static unsigned reservations;
+
+int posix_fallocate(int fd, off_t offset, off_t n)
+{
+    reservations++;
+    return fallocate(fd, 0, offset, n) == 0 ? 0 : errno;
+}
+
+static void allocating_is_left_to_the_file_system(void **state)
+{
+    struct watch *watch = *state;
+    struct stat status;
+    int fd = file_make(watch, "a");
+    reservations = 0;
+    assert_int_equal(file_allocate(fd, 0, 0, 8192), 0);
+    assert_int_equal(reservations, 0);
+    assert_int_equal(file_reserve(fd, 8192, 4096), 0);
+    assert_int_equal(reservations, 1);
+    assert_int_equal(fstat(fd, &status), 0);
+    assert_int_equal(status.st_size, 12288);
+    close(fd);
+    assert_int_equal(file_unlink(watch->folder_fd, "a"), 0);
+}
+
 static void every_operation_is_seen_before_it_happens(void **state)
 {
     struct watch *watch = *state;
@@ -192,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_operation_is_seen_before_it_happens, setup, teardown),
+        cmocka_unit_test_setup_teardown(allocating_is_left_to_the_file_system, setup, teardown),
         cmocka_unit_test_setup_teardown(what_the_hook_refuses_does_not_happen, setup, teardown),
         cmocka_unit_test_setup_teardown(an_interrupted_operation_is_repeated, setup, teardown),
         cmocka_unit_test_setup_teardown(an_operation_that_is_interrupted_for_ever_fails, setup,
