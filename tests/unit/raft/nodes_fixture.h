@@ -48,7 +48,7 @@ struct node {
     _Atomic bool state_received;
     _Atomic unsigned begun; /* Transfers */
     uint64_t transfer_bytes_per_second_max;
-    uint64_t transfer_log_bytes_max, log_retained_bytes;
+    uint64_t transfer_log_bytes_max, log_retained_bytes, log_cache_bytes;
     uint64_t flush_interval_ms; /* 0: short */
     bool force_new_cluster;
 };
@@ -188,7 +188,7 @@ static inline int node_try_start(struct node *node, bool bootstrap, char *error,
                                       .entry_bytes_max = 1 << 20,
                                       .entries_in_flight_max = 8,
                                       .log_compression = true,
-                                      .log_cache_bytes = 1 << 20,
+                                      .log_cache_bytes = node->log_cache_bytes,
                                       .transfer_bytes_per_second_max =
                                           node->transfer_bytes_per_second_max,
                                       .log_retained_bytes = node->log_retained_bytes,
@@ -242,6 +242,7 @@ static inline int setup(void **state)
         snprintf(node->http_address, sizeof node->http_address, "127.0.0.1:%d", port_free());
         pthread_mutex_init(&node->callback_mutex, NULL);
         node->transfer_log_bytes_max = 64 << 20;
+        node->log_cache_bytes = 1 << 20;
         node->reply = inbox_new(4096);
         assert_non_null(node->reply);
     }

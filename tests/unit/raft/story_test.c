@@ -17,6 +17,8 @@
 #define ROUNDS         8
 #define ROUND_MS_LEAST 150
 #define KEY_BYTES      24
+/* Who was turned away everywhere waits so long: without a leader each try ends at once. */
+#define TURNED_AWAY_US 1000
 
 /* Of one key, written at most once. */
 enum fate { FATE_NONE, FATE_UNDER_WAY, FATE_ACKNOWLEDGED, FATE_REFUSED, FATE_UNKNOWN };
@@ -49,7 +51,17 @@ struct client {
     unsigned char *fates; /* By key number */
     struct slot slots[OUTSTANDING];
     size_t n_outstanding;
+    bool turned_away; /* Since the last turn */
 };
+
+/* cmocka's own would end the process without a word while clients run. */
+static void assert_said(bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "does not hold: %s\n", what);
+    abort();
+}
 
 static void key_of(const struct client *client, uint64_t number, char ret_key[KEY_BYTES])
 {
@@ -60,7 +72,7 @@ static void begin(struct client *client, struct slot *slot)
 {
     struct story *story = client->story;
     struct node *node = client->favourite;
-    bool read = random_below(&client->random, 4) == 0;
+    bool read = random_below(&client->random, 4) == 0 || client->n_keys == KEYS;
     char key[KEY_BYTES];
 
     if (node == NULL || random_below(&client->random, 16) == 0)
@@ -71,13 +83,11 @@ static void begin(struct client *client, struct slot *slot)
     key_of(client, slot->key, key);
     struct replica_put put = {key, strlen(key), key, strlen(key)};
     slot->operation = read ? replica_read_index_new() : replica_put_new(&put, 1);
-    assert_non_null(slot->operation);
+    assert_said(slot->operation != NULL, "there is memory for an operation");
     slot->operation->owner = slot;
     slot->operation->reply = client->reply;
-    if (!read) {
-        assert_true(client->n_keys < KEYS);
+    if (!read)
         client->fates[client->n_keys++] = FATE_UNDER_WAY;
-    }
     pthread_rwlock_rdlock(&story->nodes_lock);
     int rv =
         node->replica != NULL ? replica_submit(node->replica, slot->operation) : REPLICA_SHUTDOWN;
@@ -89,6 +99,7 @@ static void begin(struct client *client, struct slot *slot)
     if (!read)
         client->fates[slot->key] = FATE_REFUSED;
     client->favourite = NULL;
+    client->turned_away = true;
     replica_operation_free(slot->operation);
     slot->operation = NULL;
 }
@@ -105,12 +116,13 @@ static void finish(struct client *client, struct replica_operation *operation)
     struct story *story = client->story;
     struct slot *slot = operation->owner;
 
-    assert_ptr_equal(slot->operation, operation); /* Not a second time */
+    assert_said(slot->operation == operation, "an operation comes back once");
     slot->operation = NULL;
     client->n_outstanding--;
     if (operation->type == REPLICA_READ_INDEX) {
         if (operation->status == 0) {
-            assert_true(operation->index >= slot->index_before);
+            assert_said(operation->index >= slot->index_before,
+                        "a read sees what was acknowledged before it began");
             atomic_fetch_add(&story->reads, 1);
         }
     } else if (operation->status == 0) {
@@ -124,6 +136,7 @@ static void finish(struct client *client, struct replica_operation *operation)
     } else {
         client->fates[slot->key] = FATE_REFUSED;
         client->favourite = NULL;
+        client->turned_away = true;
         atomic_fetch_add(&story->refused, 1);
     }
     replica_operation_free(operation);
@@ -152,6 +165,9 @@ static void *client_run(void *argument)
             if (client->slots[i].operation == NULL)
                 begin(client, &client->slots[i]);
         take_replies(client, 2);
+        if (client->turned_away && client->n_outstanding == 0)
+            usleep(TURNED_AWAY_US);
+        client->turned_away = false;
     }
     /* None may be lost. */
     for (uint64_t end = now_ms() + WAIT_MS_MAX; client->n_outstanding > 0 && now_ms() < end;)
@@ -186,7 +202,7 @@ static void stop_and_start(struct story *story, struct random *random)
     acknowledged = atomic_load(&story->acknowledged);
     for (uint64_t end = now_ms() + WAIT_MS_MAX;
          atomic_load(&story->acknowledged) == acknowledged;) {
-        assert_true(now_ms() < end);
+        assert_said(now_ms() < end, "with one node stopped the others go on");
         usleep(2000);
     }
     usleep((useconds_t)random_below(random, 100) * 1000);
@@ -237,6 +253,10 @@ static void no_operation_is_lost_doubled_or_misreported_while_leaders_come_and_g
 
     random_init(&random, seed);
     pthread_rwlock_init(&story.nodes_lock, NULL);
+    /* Any leader continues who was stopped from its log: nobody gives or takes states here
+     * (transfer_test, sim/stories), without which a node that is too far behind stays so. */
+    for (int i = 0; i < VOTERS; i++)
+        story.fixture->nodes[i].log_cache_bytes = 128 << 20;
     three_nodes(story.fixture);
     clients_begin(&story, clients, seed);
     for (int round = 0; round < ROUNDS; round++) {
