@@ -45,9 +45,8 @@ struct cold_scan {
     struct cold *cold;
     struct cold_file *file;
     uint64_t file_bytes;
-    unsigned char
-        *memory;          /* Of the window, as long as that is not larger, and of the reads ahead */
-    unsigned char *bytes; /* The window; aligned to blocks */
+    unsigned char *memory; /* Of the window, unless it has grown, and of the reads ahead */
+    unsigned char *bytes;  /* The window; aligned to blocks */
     size_t capacity;
     uint64_t offset; /* Of bytes[0] in the file; a multiple of blocks */
     size_t length;
