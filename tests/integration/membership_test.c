@@ -159,6 +159,20 @@ static void a_node_that_comes_back_elsewhere_tells_the_cluster(void **state)
     cluster_stop(cluster);
 }
 
+/* It is refused for now, and the answer says with what outcome. */
+static void assert_removal_unavailable(const char *address, const char *path, const char *outcome)
+{
+    struct http_answer answer;
+
+    http_run(
+        &(struct http_request){
+            .method = "DELETE", .address = address, .path = path, .timeout_ms = WAIT_MS},
+        &answer);
+    assert_int_equal(answer.status, 503);
+    assert_non_null(strstr(answer.body, outcome));
+    http_free(&answer);
+}
+
 /* The leader cannot commit the removal that it has begun, and steps down: it does not know whether
  * the next one will. */
 static void a_removal_that_is_begun_and_lost_says_that_its_outcome_is_unknown(void **state)
@@ -166,30 +180,16 @@ static void a_removal_that_is_begun_and_lost_says_that_its_outcome_is_unknown(vo
     struct cluster *cluster = cluster_start(3, flags);
     size_t leader = cluster_wait_leader(cluster);
     size_t stopped = (leader + 1) % 3, leaving = (leader + 2) % 3;
-    struct http_answer answer;
     char path[64];
 
     (void)state;
     write_through_leader(cluster, "1");
     cluster_node_signal(cluster, stopped, SIGSTOP);
     snprintf(path, sizeof(path), "/members/n%zu?force=true", leaving);
-    http_run(&(struct http_request){.method = "DELETE",
-                                    .address = cluster_address(cluster, leader),
-                                    .path = path,
-                                    .timeout_ms = WAIT_MS},
-             &answer);
-    assert_int_equal(answer.status, 503);
-    assert_non_null(strstr(answer.body, "\"outcome\":\"unknown\""));
-    http_free(&answer);
+    assert_removal_unavailable(cluster_address(cluster, leader), path, "\"outcome\":\"unknown\"");
     /* Whoever asks when nothing can be begun is told so. */
-    http_run(&(struct http_request){.method = "DELETE",
-                                    .address = cluster_address(cluster, leader),
-                                    .path = path,
-                                    .timeout_ms = WAIT_MS},
-             &answer);
-    assert_int_equal(answer.status, 503);
-    assert_non_null(strstr(answer.body, "\"outcome\":\"not applied\""));
-    http_free(&answer);
+    assert_removal_unavailable(cluster_address(cluster, leader), path,
+                               "\"outcome\":\"not applied\"");
     cluster_node_signal(cluster, stopped, SIGCONT);
     write_through_leader(cluster, "2");
     cluster_node_kill(cluster, leaving);

@@ -39,7 +39,7 @@ static void who_may_not_stand_asks_for_no_votes(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *other = other_than(sim, leader);
+    struct sim_node *other = sim_other_than(sim, leader);
 
     raft_term term = leader->driver.raft.current_term;
 
@@ -147,7 +147,7 @@ static void who_moved_is_sent_to_where_it_says_it_is(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *moved = other_than(sim, leader);
+    struct sim_node *moved = sim_other_than(sim, leader);
     static char longer[DRIVER_ADDRESS_BYTES + 1];
 
     watched_id = moved->driver.raft.id;

@@ -627,6 +627,12 @@ static inline bool sim_agree(const struct sim *sim)
     return true;
 }
 
+/* One of the nodes that is not this one. */
+static inline struct sim_node *sim_other_than(struct sim *sim, const struct sim_node *node)
+{
+    return node == &sim->nodes[0] ? &sim->nodes[1] : &sim->nodes[0];
+}
+
 static inline void sim_wait_for_agreement(struct sim *sim)
 {
     for (int i = 0; i < 20000 && !sim_agree(sim); i++)

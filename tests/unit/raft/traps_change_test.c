@@ -25,7 +25,7 @@ static void a_change_begins_a_message_of_its_own(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 4, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *follower = other_than(sim, leader);
+    struct sim_node *follower = sim_other_than(sim, leader);
     raft_index index;
 
     sim_crash(&sim->nodes[3]); /* A spare is sent nothing */
@@ -69,7 +69,7 @@ static void a_second_change_is_refused_until_the_first_is_committed(void **unuse
     struct sim *sim = sim_open(random_seed(), 5, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
     struct driver *driver = &leader->driver;
-    raft_id follower = other_than(sim, leader)->id;
+    raft_id follower = sim_other_than(sim, leader)->id;
 
     assert_int_equal(driver_server_add(driver, 4, sim->nodes[3].address, RAFT_SPARE), 0);
     assert_int_equal(driver_server_add(driver, 5, sim->nodes[4].address, RAFT_SPARE),
@@ -231,7 +231,7 @@ static void an_offer_is_repeated_now_and_then_and_not_with_each_heartbeat(void *
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *behind = other_than(sim, leader);
+    struct sim_node *behind = sim_other_than(sim, leader);
     raft_index index;
 
     sim_cut_off(sim, behind, true);

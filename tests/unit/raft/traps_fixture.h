@@ -16,11 +16,6 @@ static inline void wait_until_applied(struct sim *sim, const struct sim_node *no
     assert_true(node->applied >= index);
 }
 
-static inline struct sim_node *other_than(struct sim *sim, const struct sim_node *leader)
-{
-    return leader == &sim->nodes[0] ? &sim->nodes[1] : &sim->nodes[0];
-}
-
 /* So that each follower has confirmed entries of this leader. */
 static inline void followers_confirm_a_write(struct sim *sim, struct sim_node *leader)
 {

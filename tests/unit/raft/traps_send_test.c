@@ -50,7 +50,7 @@ static void a_leader_with_little_to_do_sends_a_write_at_once(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *down = other_than(sim, leader);
+    struct sim_node *down = sim_other_than(sim, leader);
     raft_index index;
 
     followers_confirm_a_write(sim, leader);
@@ -74,7 +74,7 @@ static void a_node_that_was_cut_off_elects_nobody_when_it_returns(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *away = other_than(sim, leader);
+    struct sim_node *away = sim_other_than(sim, leader);
     raft_term term = leader->driver.raft.current_term;
 
     sim_cut_off(sim, away, true);
@@ -128,7 +128,7 @@ static void many_entries_are_in_flight_at_once(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *follower = other_than(sim, leader);
+    struct sim_node *follower = sim_other_than(sim, leader);
     raft_index first = 0, index;
 
     watched = follower->id;
@@ -183,7 +183,7 @@ static void what_waits_for_a_peer_is_bounded_in_bytes(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *slow = other_than(sim, leader);
+    struct sim_node *slow = sim_other_than(sim, leader);
     const struct driver_peer *peer = driver_peer(&leader->driver, slow->id);
     raft_index index;
 
@@ -212,7 +212,7 @@ static void a_peer_far_behind_is_sent_a_bounded_part_at_a_time(void **unused)
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *away = other_than(sim, leader);
+    struct sim_node *away = sim_other_than(sim, leader);
     const struct driver_peer *peer = driver_peer(&leader->driver, away->id);
     raft_index index;
 
@@ -242,7 +242,7 @@ static void leadership_goes_at_once_to_a_follower_that_is_still_storing(void **u
 
     for (int round = 0; round < 50; round++) {
         struct sim_node *leader = sim_wait_for_leader(sim);
-        struct sim_node *next = other_than(sim, leader);
+        struct sim_node *next = sim_other_than(sim, leader);
         followers_confirm_a_write(sim, leader);
         for (int i = 0; i < 20; i++) {
             assert_int_equal(sim_write(leader, 8, &index), 0);
@@ -263,7 +263,7 @@ static void leadership_stays_if_its_successor_does_not_get_the_log(void **unused
     (void)unused;
     struct sim *sim = sim_open(random_seed(), 3, 3);
     struct sim_node *leader = sim_wait_for_leader(sim);
-    struct sim_node *next = other_than(sim, leader);
+    struct sim_node *next = sim_other_than(sim, leader);
     raft_index index;
 
     followers_confirm_a_write(sim, leader);
