@@ -125,6 +125,14 @@ void cold_scan_close(struct cold_scan *scan); /* NULL is ignored */
  * TIERS_STALE: the segment was deleted. TIERS_VERSION, TIERS_IO, TIERS_NO_MEMORY, TIERS_STOPPED:
  * the scan cannot go on. */
 int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item);
+/* The same in two steps. cold_scan_peek finds the next record and gives all of it but the value
+ * (NULL), as its header has it, which nothing has verified: if that is not true then where the
+ * record ends may not be, either. cold_scan_read verifies the record that was found, and reads it.
+ */
+int cold_scan_peek(struct cold_scan *scan, struct cold_item *ret_item);
+int cold_scan_read(struct cold_scan *scan, struct cold_item *ret_item);
+/* The record that was found last comes once more. */
+void cold_scan_return(struct cold_scan *scan);
 uint64_t cold_scan_segment(const struct cold_scan *scan);
 /* From the disk, so far. */
 uint64_t cold_scan_bytes_read(const struct cold_scan *scan);

@@ -1,47 +1,41 @@
-/* Compaction of cold segments. Mover thread.
+/* Compaction of cold segments. Mover thread, and a second one while nothing limits it.
  *
  * The happy path: choose the deadest segment, read it from its start, append again each record that
  * its key still points to, and after each batch sync and move the pointers in warm transactions
- * that check revision and location of each once more. One step is one batch, so that all other
- * work goes between. When no live byte is left, one transaction deletes the segment's row, and then
- * the file goes; a reader that still holds it finishes first.
+ * that check revision and location of each once more. The next batch of the segment is prepared by
+ * a thread of its own while the pointers of this one move. One step is one batch, or some, so that
+ * all other work goes between; that thread is waited for before. When no live byte is left, one
+ * transaction deletes the segment's row, and then the file goes; a reader that still holds it
+ * finishes first.
  *
  * Failures: no space pauses the work and loses nothing, since the old records stay until the end.
- * Of a damaged segment all that is intact is saved; if live records are left in it, it stays and is
- * tried again, after longer and longer times. */
+ * Dead records are not looked into at first. If anything in the segment does not make sense, or is
+ * left in it at the end, it is scanned once more, and every record verified: of a damaged segment
+ * all that is intact is saved. If live records are left even then, it stays and is tried again,
+ * after longer and longer times. */
 #include "cold_compact.h"
 
-#include "mover_private.h"
+#include "compact_batch.h"
 
-#include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* How often to look for a candidate while nothing else happens. */
 #define CHECK_MS 250
 
-#define KEY_ARENA_BYTES (2u << 20)
+/* One that is pointed, one that is prepared. */
+#define BATCHES_AT_ONCE 2
 
-struct moved {
-    uint32_t key_at; /* In the arena */
-    uint16_t key_len;
-    uint8_t space;
-    uint64_t mod_revision;
-    struct cold_location from;
-    struct cold_location to;
-};
+/* Batches in a row before other work gets its turn, and before a flush that is due does. */
+#define BATCHES_MAX       16
+#define BATCHES_FLUSH_MAX 3
 
+/* Of one segment. */
 struct compaction {
-    struct mover *mover;
+    uint64_t segment;
     struct cold_scan *scan;
-    uint64_t scanned; /* Bytes of the scan that are paid for */
-    unsigned damages;
-    struct moved *moved;
-    size_t n;
-    uint64_t bytes;
-    unsigned char *keys;
-    size_t keys_used;
-    bool reported; /* A failure has been dealt with */
+    bool verify;                                    /* Each record is verified, the dead ones too */
+    unsigned damages;                               /* Places that were met */
+    struct compact_batch *batches[BATCHES_AT_ONCE]; /* In turns. No second one: one by one */
 };
 
 size_t cold_compact_choose(const struct warm_segment *segments, size_t n,
@@ -61,148 +55,6 @@ size_t cold_compact_choose(const struct warm_segment *segments, size_t n,
         }
     }
     return best;
-}
-
-static bool location_equals(const struct cold_location *a, const struct cold_location *b)
-{
-    return a->segment == b->segment && a->offset == b->offset && a->bytes == b->bytes;
-}
-
-/* Moves one pointer, if it is still the one that was followed. */
-static int moved_point(struct warm_write *write, const struct moved *moved, const void *key)
-{
-    struct warm_item now;
-    int error = warm_write_get(write, moved->space, key, moved->key_len, &now);
-    if (error == TIERS_NOT_FOUND) {
-        return 0;
-    }
-    if (error || !now.cold || now.meta.mod_revision != moved->mod_revision ||
-        !location_equals(&now.location, &moved->from)) {
-        return error;
-    }
-    return warm_put_cold(write, moved->space, key, moved->key_len, &now.meta, now.digest,
-                         now.value_len, &moved->to);
-}
-
-/* Moves the pointers [first, last). The rows of the segments that grew come with the first. */
-static int pointers_move(struct compaction *compaction, size_t first, size_t last)
-{
-    struct mover *mover = compaction->mover;
-    struct warm_write *write = NULL;
-    int error = warm_write_begin(mover->tiers->warm, &write);
-    if (error) {
-        return error;
-    }
-    for (size_t i = first; i < last && error == 0; i++) {
-        const struct moved *moved = &compaction->moved[i];
-        error = moved_point(write, moved, compaction->keys + moved->key_at);
-    }
-    if (error == 0) {
-        error = mover_cold_rows_put(mover, write);
-    }
-    if (error) {
-        warm_write_abort(write);
-        return error;
-    }
-    error = warm_write_commit(write);
-    if (error == 0) {
-        mover_cold_rows_done(mover);
-    }
-    return error;
-}
-
-/* A segment's keys may lie anywhere in the index. Those that are cut off point where they did. */
-static int batch_point(struct compaction *compaction)
-{
-    int error = 0;
-    for (size_t i = 0; i < compaction->n && error == 0; i += WARM_WRITE_KEYS_MAX) {
-        size_t left = compaction->n - i;
-        error = pointers_move(compaction, i,
-                              i + (left < WARM_WRITE_KEYS_MAX ? left : WARM_WRITE_KEYS_MAX));
-    }
-    return error;
-}
-
-/* Makes the batch durable and moves its pointers. */
-static int batch_finish(struct compaction *compaction)
-{
-    struct mover *mover = compaction->mover;
-    if (compaction->n == 0) {
-        return 0;
-    }
-    int error = mover_cold_sync(mover);
-    if (error) {
-        mover_cold_failed(mover, error, "compacted records could not be made durable", true);
-        compaction->reported = true;
-        return error;
-    }
-    error = batch_point(compaction);
-    if (error) {
-        mover_warm_failed(mover, error, "compacted records could not be indexed");
-        compaction->reported = true;
-        return error;
-    }
-    engine_count(&mover->tiers->counters.compacted_bytes, compaction->bytes);
-    compaction->n = 0;
-    compaction->bytes = 0;
-    compaction->keys_used = 0;
-    return 0;
-}
-
-/* 1: the item's key pointed to it when the batch began, 0: dead. A record of a full segment never
- * comes alive again, and whether it died since is asked once more when its pointer moves. */
-static int item_live(struct mover *mover, const struct cold_item *item)
-{
-    struct warm_item now;
-    int error = warm_get_near(mover->read, item->space, item->key, item->key_len, &now);
-    if (error) {
-        return error == TIERS_NOT_FOUND ? 0 : error;
-    }
-    return now.cold && location_equals(&now.location, &item->location) ? 1 : 0;
-}
-
-static int item_append(struct compaction *compaction, const struct cold_item *item)
-{
-    struct moved *moved = &compaction->moved[compaction->n];
-    *moved = (struct moved){.key_at = (uint32_t)compaction->keys_used,
-                            .key_len = (uint16_t)item->key_len,
-                            .space = (uint8_t)item->space,
-                            .mod_revision = item->meta.mod_revision,
-                            .from = item->location};
-    int error = cold_append(compaction->mover->tiers->cold, item->space, item->key, item->key_len,
-                            &item->meta, item->value, item->value_len, &moved->to);
-    if (error == TIERS_BUSY && compaction->n > 0) {
-        error = batch_finish(compaction);
-        return error ? error : item_append(compaction, item);
-    }
-    if (error) {
-        mover_cold_failed(compaction->mover, error, "live records could not be rewritten", false);
-        compaction->reported = true;
-        return error;
-    }
-    memcpy(compaction->keys + compaction->keys_used, item->key, item->key_len);
-    compaction->keys_used += item->key_len;
-    compaction->bytes += item->location.bytes;
-    compaction->n++;
-    return 0;
-}
-
-static int item_visit(struct compaction *compaction, const struct cold_item *item)
-{
-    int live = item_live(compaction->mover, item);
-    if (live < 0) {
-        mover_warm_failed(compaction->mover, live, "a record could not be looked up");
-        compaction->reported = true;
-        return live;
-    }
-    return live > 0 ? item_append(compaction, item) : 0;
-}
-
-static bool batch_full(const struct compaction *compaction, uint64_t scan_begin)
-{
-    return compaction->n == MOVER_BATCH_ITEMS_MAX || compaction->bytes >= MOVER_BATCH_BYTES_MAX ||
-           compaction->keys_used + TIERS_KEY_BYTES_MAX > KEY_ARENA_BYTES ||
-           cold_scan_bytes_read(compaction->scan) - scan_begin >= MOVER_BATCH_BYTES_MAX;
 }
 
 /* The row goes first: a file without a row is deleted at the next start at the latest. */
@@ -257,8 +109,9 @@ static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
 static void compaction_free(struct compaction *compaction)
 {
     cold_scan_close(compaction->scan);
-    free(compaction->moved);
-    free(compaction->keys);
+    for (size_t i = 0; i < BATCHES_AT_ONCE; i++) {
+        compact_batch_close(compaction->batches[i]);
+    }
     free(compaction);
 }
 
@@ -284,10 +137,12 @@ static bool compaction_begin(struct mover *mover, uint64_t id)
     struct compaction *compaction = calloc(1, sizeof *compaction);
     int error = TIERS_NO_MEMORY;
     if (compaction != NULL) {
-        compaction->mover = mover;
-        compaction->moved = malloc(MOVER_BATCH_ITEMS_MAX * sizeof *compaction->moved);
-        compaction->keys = malloc(KEY_ARENA_BYTES);
-        if (compaction->moved != NULL && compaction->keys != NULL) {
+        compaction->segment = id;
+        compaction->batches[0] = compact_batch_open(mover);
+        for (size_t i = 1; i < BATCHES_AT_ONCE && mover->threaded; i++) {
+            compaction->batches[i] = compact_batch_open(mover);
+        }
+        if (compaction->batches[0] != NULL) {
             error = cold_scan_open(mover->tiers->cold, id, &compaction->scan);
         }
     }
@@ -302,15 +157,37 @@ static bool compaction_begin(struct mover *mover, uint64_t id)
     return false;
 }
 
+/* From the start of the segment again, now with each record verified. What was moved is dead. */
+static void compaction_repeat(struct mover *mover)
+{
+    struct compaction *compaction = mover->compaction;
+    uint64_t id = compaction->segment;
+    cold_scan_close(compaction->scan);
+    compaction->scan = NULL;
+    compaction->verify = true;
+    int error = cold_scan_open(mover->tiers->cold, id, &compaction->scan);
+    if (error) {
+        cold_compact_close(mover);
+        segment_failed(mover, id, error);
+    }
+}
+
 /* The scan is at its end: drops the segment, unless damage keeps live records in it. */
 static void compaction_end(struct mover *mover)
 {
-    const struct compaction *compaction = mover->compaction;
-    uint64_t id = cold_scan_segment(compaction->scan);
+    struct compaction *compaction = mover->compaction;
+    uint64_t id = compaction->segment;
     unsigned damages = compaction->damages;
     bool dropped = false;
-    cold_compact_close(mover);
+    /* The file goes when nobody has it open. */
+    cold_scan_close(compaction->scan);
+    compaction->scan = NULL;
     int error = segment_drop(mover, id, &dropped);
+    if (error == 0 && !dropped && !compaction->verify) {
+        compaction_repeat(mover);
+        return;
+    }
+    cold_compact_close(mover);
     if (error) {
         mover_warm_failed(mover, error, "a compacted segment could not be removed from the index");
     } else if (dropped) {
@@ -324,57 +201,129 @@ static void compaction_end(struct mover *mover)
     }
 }
 
-static void damage_note(struct compaction *compaction)
+/* ---- Batches: one after the other, or two at once ---- */
+
+static void prepare_failed(struct mover *mover, const struct compact_batch *batch)
 {
-    struct tiers *tiers = compaction->mover->tiers;
-    engine_count(&tiers->counters.checksum_errors, 1);
-    if (compaction->damages++ == 0) {
-        engine_event(tiers, TIERS_EVENT_ERROR, "segment_damaged", "%s",
-                     cold_error_text(tiers->cold));
+    if (batch->step == COMPACT_LOOK_UP) {
+        mover_warm_failed(mover, batch->error, "records could not be looked up");
+    } else if (batch->step == COMPACT_APPEND) {
+        mover_cold_failed(mover, batch->error, "live records could not be rewritten", false);
+    } else {
+        mover_cold_failed(mover, batch->error, "compacted records could not be made durable", true);
     }
 }
 
-/* Fills one batch. 0; TIERS_NOT_FOUND: the segment is at its end. */
-static int batch_fill(struct compaction *compaction)
+/* What preparing a batch has cost and met. */
+static void batch_account(struct mover *mover, const struct compact_batch *batch)
 {
-    uint64_t scan_begin = cold_scan_bytes_read(compaction->scan);
-    int error = warm_read_begin(compaction->mover->read);
-    if (error) {
-        mover_warm_failed(compaction->mover, error, "records could not be looked up");
-        compaction->reported = true;
-        return error;
+    struct compaction *compaction = mover->compaction;
+    rate_pay(&mover->compact_rate, batch->scanned + batch->bytes);
+    mover_cold_synced(mover, batch->touched, batch->n_touched, batch->appended_bytes);
+    engine_count(&mover->tiers->counters.checksum_errors, batch->damages);
+    if (batch->damages > 0 && compaction->damages == 0) {
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_damaged", "%s", batch->damage);
     }
-    while (error == 0 && !batch_full(compaction, scan_begin)) {
-        struct cold_item item;
-        error = cold_scan_next(compaction->scan, &item);
-        if (error == TIERS_CORRUPT) {
-            damage_note(compaction);
-            error = 0;
-        } else if (error == 0) {
-            error = item_visit(compaction, &item);
+    compaction->damages += batch->damages;
+}
+
+/* The other half of a prepared batch. False on failure. */
+static bool batch_finish(struct mover *mover, const struct compact_batch *batch)
+{
+    if (batch->error) {
+        prepare_failed(mover, batch);
+        return false;
+    }
+    int error = compact_batch_point(batch);
+    if (error) {
+        mover_warm_failed(mover, error, "compacted records could not be indexed");
+        return false;
+    }
+    engine_count(&mover->tiers->counters.compacted_bytes, batch->bytes);
+    return true;
+}
+
+struct preparation {
+    pthread_t thread;
+    struct compact_batch *batch;
+    struct cold_scan *scan;
+    bool verify;
+};
+
+static void *preparation_run(void *argument)
+{
+    struct preparation *preparation = argument;
+    compact_batch_prepare(preparation->batch, preparation->scan, preparation->verify);
+    return NULL;
+}
+
+/* Whether compaction may work now. */
+static bool is_allowed(struct mover *mover)
+{
+    uint64_t now_ms = engine_now_ms(mover->tiers);
+    return now_ms >= mover->cold_retry_ms && atomic_load(&mover->tiers->exports) == 0 &&
+           rate_wait_ms(&mover->compact_rate, now_ms) == 0 &&
+           rate_wait_ms(&mover->write_rate, now_ms) == 0;
+}
+
+/* Begins to prepare the batch after the n-th, which is `current`, elsewhere. False: it is not done.
+ */
+static bool next_begin(struct preparation *preparation, struct mover *mover,
+                       const struct compact_batch *current, unsigned n)
+{
+    const struct compaction *compaction = mover->compaction;
+    preparation->batch = compaction->batches[n % BATCHES_AT_ONCE];
+    preparation->scan = compaction->scan;
+    preparation->verify = compaction->verify;
+    return preparation->batch != NULL && current->error == 0 && current->scan_status == 0 &&
+           n < BATCHES_MAX && (n < BATCHES_FLUSH_MAX || !mover_flush_due(mover)) &&
+           is_allowed(mover) &&
+           pthread_create(&preparation->thread, NULL, preparation_run, preparation) == 0;
+}
+
+/* As many batches as may follow each other. The last one; NULL: there was a failure, which has been
+ * dealt with. */
+static const struct compact_batch *batches_move(struct mover *mover)
+{
+    struct compaction *compaction = mover->compaction;
+    const struct compact_batch *current = compaction->batches[0];
+    compact_batch_prepare(compaction->batches[0], compaction->scan, compaction->verify);
+    batch_account(mover, current);
+    for (unsigned n = 1;; n++) {
+        struct preparation preparation;
+        bool more = next_begin(&preparation, mover, current, n);
+        bool finished = batch_finish(mover, current);
+        if (more) {
+            pthread_join(preparation.thread, NULL);
+            current = preparation.batch;
+            batch_account(mover, current);
+        }
+        if (!finished) {
+            if (more && current->error) {
+                prepare_failed(mover, current);
+            }
+            return NULL;
+        }
+        if (!more) {
+            return current;
         }
     }
-    warm_read_end(compaction->mover->read);
-    return error;
 }
 
 static void compaction_step(struct mover *mover)
 {
-    struct compaction *compaction = mover->compaction;
-    uint64_t id = cold_scan_segment(compaction->scan);
-    int error = batch_fill(compaction);
-    uint64_t scanned = cold_scan_bytes_read(compaction->scan);
-    rate_pay(&mover->compact_rate, scanned - compaction->scanned + compaction->bytes);
-    compaction->scanned = scanned;
-    /* Whatever stopped the scan: what it found is saved. */
-    int finished = compaction->reported ? error : batch_finish(compaction);
-    if (compaction->reported) {
+    uint64_t id = mover->compaction->segment;
+    const struct compact_batch *last = batches_move(mover);
+    int status = last != NULL ? last->scan_status : 0;
+    if (last == NULL) {
         cold_compact_close(mover);
-    } else if (error == TIERS_NOT_FOUND && finished == 0) {
+    } else if (status == TIERS_NOT_FOUND) {
         compaction_end(mover);
-    } else if (error) {
+    } else if (status == TIERS_CORRUPT) {
+        compaction_repeat(mover);
+    } else if (status) {
         cold_compact_close(mover);
-        segment_failed(mover, id, error);
+        segment_failed(mover, id, status);
     }
 }
 
@@ -428,9 +377,7 @@ bool cold_compact_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
     uint64_t now_ms = engine_now_ms(tiers);
-    if (now_ms < mover->cold_retry_ms || atomic_load(&tiers->exports) > 0 ||
-        rate_wait_ms(&mover->compact_rate, now_ms) > 0 ||
-        rate_wait_ms(&mover->write_rate, now_ms) > 0) {
+    if (!is_allowed(mover)) {
         return false;
     }
     if (mover->compaction != NULL) {

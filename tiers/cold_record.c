@@ -253,6 +253,31 @@ static int decompress(struct cold_codec *codec, const unsigned char *stored,
     return ZSTD_isError(n) || n != header->value_len ? TIERS_CORRUPT : 0;
 }
 
+/* All but value and location. */
+static void item_describe(const struct header *header, const unsigned char *bytes,
+                          struct cold_item *ret_item)
+{
+    ret_item->space = header->space == TIERS_SPACE_SYSTEM ? TIERS_SPACE_SYSTEM : TIERS_SPACE_USER;
+    ret_item->key = bytes + COLD_RECORD_HEADER_BYTES;
+    ret_item->key_len = header->key_len;
+    ret_item->meta.create_revision = little_endian_get(bytes + 24, 8);
+    ret_item->meta.mod_revision = little_endian_get(bytes + 32, 8);
+    ret_item->meta.version = little_endian_get(bytes + 40, 8);
+    ret_item->meta.flags = little_endian_get(bytes + 48, 8);
+    ret_item->meta.expires_ms = little_endian_get(bytes + 56, 8);
+    ret_item->value_len = header->value_len;
+}
+
+void cold_record_peek(const unsigned char *bytes, struct cold_item *ret_item)
+{
+    struct header header = {0};
+    int status = header_read(bytes, &header);
+    assert(status == 0);
+    (void)status;
+    item_describe(&header, bytes, ret_item);
+    ret_item->value = NULL;
+}
+
 int cold_record_decode(struct cold_codec *codec, const unsigned char *bytes, size_t n_bytes,
                        const struct cold_dictionary *dictionary, struct cold_item *ret_item)
 {
@@ -267,23 +292,14 @@ int cold_record_decode(struct cold_codec *codec, const unsigned char *bytes, siz
     if (little_endian_get(bytes + CHECKSUM_OFFSET, 8) != record_checksum(bytes, n_bytes))
         return TIERS_CORRUPT;
 
-    const unsigned char *key = bytes + COLD_RECORD_HEADER_BYTES;
-    const unsigned char *value = key + header.key_len;
+    const unsigned char *value = bytes + COLD_RECORD_HEADER_BYTES + header.key_len;
     if ((header.flags & FLAG_COMPRESSED) != 0) {
         status = decompress(codec, value, &header, dictionary);
         if (status != 0)
             return status;
         value = codec->decoded;
     }
-    ret_item->space = header.space == TIERS_SPACE_SYSTEM ? TIERS_SPACE_SYSTEM : TIERS_SPACE_USER;
-    ret_item->key = key;
-    ret_item->key_len = header.key_len;
-    ret_item->meta.create_revision = little_endian_get(bytes + 24, 8);
-    ret_item->meta.mod_revision = little_endian_get(bytes + 32, 8);
-    ret_item->meta.version = little_endian_get(bytes + 40, 8);
-    ret_item->meta.flags = little_endian_get(bytes + 48, 8);
-    ret_item->meta.expires_ms = little_endian_get(bytes + 56, 8);
+    item_describe(&header, bytes, ret_item);
     ret_item->value = value;
-    ret_item->value_len = header.value_len;
     return 0;
 }

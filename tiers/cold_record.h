@@ -63,6 +63,11 @@ int cold_record_size(const unsigned char *bytes, size_t *ret_bytes);
  * needs, as far as they can be believed; 0: none. */
 uint32_t cold_record_dictionary(const unsigned char *bytes);
 
+/* What a record, of which cold_record_size has found the header possible, says of itself: all but
+ * the value, which is NULL, and the location. Nothing of it is verified. `ret_item` points into
+ * `bytes`. */
+void cold_record_peek(const unsigned char *bytes, struct cold_item *ret_item);
+
 /* Reads the record of exactly `n_bytes`, which may be anything. `dictionary` is what it says it
  * needs; NULL or another one is TIERS_CORRUPT if it needs one. `ret_item` points into `bytes` or
  * into the codec, until either changes; its location is left alone. 0, TIERS_CORRUPT,

@@ -50,7 +50,8 @@ struct cold_scan {
     size_t capacity;
     uint64_t offset; /* Of bytes[0] in the file; a multiple of blocks */
     size_t length;
-    uint64_t position;    /* Of the next record */
+    uint64_t position;    /* Of the next record; while `end` is set, of the one that was found */
+    uint64_t end;         /* Of that one, as its header says; 0: none */
     uint64_t resume;      /* After damage: the earliest place of the next record; else 0 */
     uint64_t resume_hint; /* The likely one, or 0 */
     unsigned unreadable;  /* Blocks */
@@ -310,24 +311,31 @@ static int padding_skip(struct cold_scan *scan, uint64_t *position)
     return 0;
 }
 
-/* Reads the record at `position`. If only its bytes are damaged, *ret_end (0 before) says where its
- * header says that it ends. */
-static int record_read(struct cold_scan *scan, uint64_t position, struct cold_item *ret_item,
+/* Makes the window hold the record at `position`, as far as its header, which nothing has verified,
+ * can be believed. *ret_end: where it says that it ends; 0 if it cannot be one. */
+static int record_hold(struct cold_scan *scan, uint64_t position, const unsigned char **ret_bytes,
                        uint64_t *ret_end)
 {
-    const unsigned char *bytes = NULL;
     size_t n_bytes = 0;
-    int status = window_hold(scan, position, COLD_RECORD_HEADER_BYTES, &bytes);
+    *ret_end = 0;
+    int status = window_hold(scan, position, COLD_RECORD_HEADER_BYTES, ret_bytes);
     if (status != 0)
         return status;
-    if (cold_record_size(bytes, &n_bytes) != 0)
+    if (cold_record_size(*ret_bytes, &n_bytes) != 0)
         return corrupt(scan, position, "no record header");
     *ret_end = position + n_bytes;
-    status = window_hold(scan, position, n_bytes, &bytes);
-    if (status != 0)
-        return status;
+    return window_hold(scan, position, n_bytes, ret_bytes);
+}
+
+/* Verifies and decodes the record from `position` to `end`, which the window holds. */
+static int record_decode(struct cold_scan *scan, uint64_t position, uint64_t end,
+                         struct cold_item *ret_item)
+{
+    const unsigned char *bytes = scan->bytes + (position - scan->offset);
+    size_t n_bytes = (size_t)(end - position);
     struct cold_dictionary *dictionary = NULL;
     uint32_t id = cold_record_dictionary(bytes);
+    int status = 0;
     if (id != 0)
         status = cold_dictionaries_get(&scan->cold->dictionaries, &scan->cold->files, scan->file,
                                        id, &dictionary);
@@ -346,16 +354,24 @@ static int record_read(struct cold_scan *scan, uint64_t position, struct cold_it
     return 0;
 }
 
+/* Both. */
+static int record_read(struct cold_scan *scan, uint64_t position, struct cold_item *ret_item)
+{
+    const unsigned char *bytes = NULL;
+    uint64_t end = 0;
+    int status = record_hold(scan, position, &bytes, &end);
+    return status == 0 ? record_decode(scan, position, end, ret_item) : status;
+}
+
 /* Whether the segment goes on at `position`: with a record, or with padding and then one, or with
  * its end. Moves *position behind the padding. Text of failures is of no interest. */
 static bool continues_at(struct cold_scan *scan, uint64_t *position)
 {
     struct cold_item item;
-    uint64_t end = 0;
     if (*position < scan->file_bytes && padding_skip(scan, position) != 0)
         return false;
     return *position == scan->file_bytes ||
-           (*position < scan->file_bytes && record_read(scan, *position, &item, &end) == 0);
+           (*position < scan->file_bytes && record_read(scan, *position, &item) == 0);
 }
 
 /* Looks for an intact record from scan->resume on, and makes that the position; the end of the file
@@ -375,11 +391,10 @@ static int resume(struct cold_scan *scan)
     while (at + COLD_RECORD_HEADER_BYTES <= scan->file_bytes) {
         const unsigned char *bytes = NULL;
         struct cold_item item;
-        uint64_t end = 0;
         scan->resume = 0;
         int status = window_hold(scan, at, COLD_RECORD_HEADER_BYTES, &bytes);
         if (status == 0 && little_endian_get(bytes, 4) == COLD_RECORD_MAGIC)
-            status = record_read(scan, at, &item, &end);
+            status = record_read(scan, at, &item);
         else if (status == 0)
             status = TIERS_NOT_FOUND;
         if (status == 0)
@@ -486,14 +501,15 @@ static void damage_note(struct cold_scan *scan, uint64_t end)
         scan->resume = scan->position + COLD_RECORD_ALIGN;
 }
 
-int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item)
+/* Moves to the next record, which the window then holds. */
+static int next_find(struct cold_scan *scan, const unsigned char **ret_bytes)
 {
-    if (scan->cold->stopped || scan->bytes == NULL)
-        return TIERS_STOPPED;
-    if (cold_files_deleted(&scan->cold->files, scan->file))
-        return TIERS_STALE;
     uint64_t end = 0;
     int status = 0;
+    if (scan->end != 0) {
+        scan->position = scan->end;
+        scan->end = 0;
+    }
     if (scan->resume != 0)
         status = resume(scan);
     if (status == 0 && scan->position == 0) {
@@ -509,11 +525,51 @@ int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item)
         return status;
     }
     if (status == 0)
-        status = record_read(scan, scan->position, ret_item, &end);
+        status = record_hold(scan, scan->position, ret_bytes, &end);
     if (status == 0)
-        scan->position = end;
+        scan->end = end;
     else if (status == TIERS_CORRUPT)
         damage_note(scan, end);
     scan->cut = scan->cut && status != TIERS_CORRUPT;
     return status;
+}
+
+int cold_scan_peek(struct cold_scan *scan, struct cold_item *ret_item)
+{
+    const unsigned char *bytes = NULL;
+    if (scan->cold->stopped || scan->bytes == NULL)
+        return TIERS_STOPPED;
+    if (cold_files_deleted(&scan->cold->files, scan->file))
+        return TIERS_STALE;
+    int status = next_find(scan, &bytes);
+    if (status != 0)
+        return status;
+    cold_record_peek(bytes, ret_item);
+    ret_item->location = (struct cold_location){.segment = scan->file->id,
+                                                .offset = scan->position,
+                                                .bytes = (uint32_t)(scan->end - scan->position)};
+    return 0;
+}
+
+int cold_scan_read(struct cold_scan *scan, struct cold_item *ret_item)
+{
+    assert(scan->end != 0);
+    uint64_t end = scan->end;
+    int status = record_decode(scan, scan->position, end, ret_item);
+    if (status == TIERS_CORRUPT) {
+        scan->end = 0;
+        damage_note(scan, end);
+    }
+    return status;
+}
+
+void cold_scan_return(struct cold_scan *scan)
+{
+    scan->end = 0;
+}
+
+int cold_scan_next(struct cold_scan *scan, struct cold_item *ret_item)
+{
+    int status = cold_scan_peek(scan, ret_item);
+    return status == 0 ? cold_scan_read(scan, ret_item) : status;
 }
