@@ -2,10 +2,10 @@
  *
  * The happy path: choose the deadest segment, read it from its start, append again each record that
  * its key still points to, and after each batch sync and move the pointers in warm transactions
- * that check revision and location of each once more. The next batch of the segment is prepared by
- * a thread of its own while the pointers of this one move. One step is one batch, or some, so that
- * all other work goes between; that thread is waited for before. When no live byte is left, one
- * transaction deletes the segment's row, and then the file goes; a reader that still holds it
+ * that check revision and location of each once more. The next batches of the segment are prepared
+ * by a thread of its own while the pointers of this one move. One step is one batch, or some, so
+ * that all other work goes between; that thread is waited for before. When no live byte is left,
+ * one transaction deletes the segment's row, and then the file goes; a reader that still holds it
  * finishes first.
  *
  * Failures: no space pauses the work and loses nothing, since the old records stay until the end.
@@ -16,14 +16,16 @@
 #include "cold_compact.h"
 
 #include "compact_batch.h"
+#include "producer.h"
 
 #include <stdlib.h>
 
 /* How often to look for a candidate while nothing else happens. */
 #define CHECK_MS 250
 
-/* One that is pointed, one that is prepared. */
-#define BATCHES_AT_ONCE 2
+/* So many may be prepared before they are pointed, besides the one that is pointed. */
+#define BATCHES_AHEAD   2
+#define BATCHES_AT_ONCE (BATCHES_AHEAD + 1)
 
 /* Batches in a row before other work gets its turn, and before a flush that is due does. */
 #define BATCHES_MAX       16
@@ -35,7 +37,7 @@ struct compaction {
     struct cold_scan *scan;
     bool verify;                                    /* Each record is verified, the dead ones too */
     unsigned damages;                               /* Places that were met */
-    struct compact_batch *batches[BATCHES_AT_ONCE]; /* In turns. No second one: one by one */
+    struct compact_batch *batches[BATCHES_AT_ONCE]; /* In turns. Only the first: one by one */
 };
 
 size_t cold_compact_choose(const struct warm_segment *segments, size_t n,
@@ -139,8 +141,10 @@ static bool compaction_begin(struct mover *mover, uint64_t id)
     if (compaction != NULL) {
         compaction->segment = id;
         compaction->batches[0] = compact_batch_open(mover);
-        for (size_t i = 1; i < BATCHES_AT_ONCE && mover->threaded; i++) {
+        bool more = mover->threaded && compaction->batches[0] != NULL;
+        for (size_t i = 1; i < BATCHES_AT_ONCE && more; i++) {
             compaction->batches[i] = compact_batch_open(mover);
+            more = compaction->batches[i] != NULL;
         }
         if (compaction->batches[0] != NULL) {
             error = cold_scan_open(mover->tiers->cold, id, &compaction->scan);
@@ -201,7 +205,7 @@ static void compaction_end(struct mover *mover)
     }
 }
 
-/* ---- Batches: one after the other, or two at once ---- */
+/* ---- Batches: one after the other, or some at once ---- */
 
 static void prepare_failed(struct mover *mover, const struct compact_batch *batch)
 {
@@ -243,20 +247,6 @@ static bool batch_finish(struct mover *mover, const struct compact_batch *batch)
     return true;
 }
 
-struct preparation {
-    pthread_t thread;
-    struct compact_batch *batch;
-    struct cold_scan *scan;
-    bool verify;
-};
-
-static void *preparation_run(void *argument)
-{
-    struct preparation *preparation = argument;
-    compact_batch_prepare(preparation->batch, preparation->scan, preparation->verify);
-    return NULL;
-}
-
 /* Whether compaction may work now. */
 static bool is_allowed(struct mover *mover)
 {
@@ -266,19 +256,43 @@ static bool is_allowed(struct mover *mover)
            rate_wait_ms(&mover->write_rate, now_ms) == 0;
 }
 
-/* Begins to prepare the batch after the n-th, which is `current`, elsewhere. False: it is not done.
- */
-static bool next_begin(struct preparation *preparation, struct mover *mover,
-                       const struct compact_batch *current, unsigned n)
+/* What is prepared ahead is paid for only when its turn comes. */
+static bool is_unlimited(const struct mover *mover)
 {
-    const struct compaction *compaction = mover->compaction;
-    preparation->batch = compaction->batches[n % BATCHES_AT_ONCE];
-    preparation->scan = compaction->scan;
-    preparation->verify = compaction->verify;
-    return preparation->batch != NULL && current->error == 0 && current->scan_status == 0 &&
-           n < BATCHES_MAX && (n < BATCHES_FLUSH_MAX || !mover_flush_due(mover)) &&
-           is_allowed(mover) &&
-           pthread_create(&preparation->thread, NULL, preparation_run, preparation) == 0;
+    return mover->compact_rate.bytes_per_second_max == 0 &&
+           mover->write_rate.bytes_per_second_max == 0;
+}
+
+/* As producer_make. */
+static bool batch_make(void *context, unsigned n)
+{
+    const struct compaction *compaction = context;
+    struct compact_batch *batch = compaction->batches[n % BATCHES_AT_ONCE];
+    compact_batch_prepare(batch, compaction->scan, compaction->verify);
+    return batch->error == 0 && batch->scan_status == 0;
+}
+
+/* How many batches are wanted, if `n_wanted` were so far, when the n-th, from 0, is to be pointed.
+ */
+static unsigned batches_wanted(struct mover *mover, unsigned n, unsigned n_wanted)
+{
+    while (n_wanted <= n + BATCHES_AHEAD && n_wanted < BATCHES_MAX &&
+           (n_wanted < BATCHES_FLUSH_MAX || !mover_flush_due(mover)) && is_allowed(mover)) {
+        n_wanted++;
+    }
+    return n_wanted;
+}
+
+/* Those behind the n-th will not be pointed, since that one has failed. */
+static void batches_give_up(struct mover *mover, unsigned n, unsigned n_prepared)
+{
+    for (unsigned i = n + 1; i < n_prepared; i++) {
+        const struct compact_batch *batch = mover->compaction->batches[i % BATCHES_AT_ONCE];
+        batch_account(mover, batch);
+        if (batch->error) {
+            prepare_failed(mover, batch);
+        }
+    }
 }
 
 /* As many batches as may follow each other. The last one; NULL: there was a failure, which has been
@@ -287,27 +301,27 @@ static const struct compact_batch *batches_move(struct mover *mover)
 {
     struct compaction *compaction = mover->compaction;
     const struct compact_batch *current = compaction->batches[0];
-    compact_batch_prepare(compaction->batches[0], compaction->scan, compaction->verify);
-    batch_account(mover, current);
-    for (unsigned n = 1;; n++) {
-        struct preparation preparation;
-        bool more = next_begin(&preparation, mover, current, n);
-        bool finished = batch_finish(mover, current);
-        if (more) {
-            pthread_join(preparation.thread, NULL);
-            current = preparation.batch;
-            batch_account(mover, current);
+    struct producer producer;
+    bool several = compaction->batches[BATCHES_AT_ONCE - 1] != NULL && is_unlimited(mover);
+    unsigned n_wanted = 1;
+    unsigned n = 0;
+    bool finished = false;
+    bool more = batch_make(compaction, 0) && several;
+    producer_init(&producer, batch_make, compaction, 1);
+    do {
+        current = compaction->batches[n % BATCHES_AT_ONCE];
+        batch_account(mover, current);
+        if (more && current->error == 0 && current->scan_status == 0) {
+            n_wanted = batches_wanted(mover, n, n_wanted);
+            producer_allow(&producer, n_wanted);
         }
-        if (!finished) {
-            if (more && current->error) {
-                prepare_failed(mover, current);
-            }
-            return NULL;
-        }
-        if (!more) {
-            return current;
-        }
+        finished = batch_finish(mover, current);
+    } while (finished && producer_await(&producer, ++n));
+    unsigned n_prepared = producer_stop(&producer);
+    if (!finished) {
+        batches_give_up(mover, n, n_prepared);
     }
+    return finished ? current : NULL;
 }
 
 static void compaction_step(struct mover *mover)

@@ -7,9 +7,9 @@
  * once more: another revision, or a value that is no longer inline, is left alone and the record
  * appended for it is dead from birth. The hot tier's copies stay.
  *
- * In a hurry the next chunk is prepared by a thread of its own while this one's pointers are made.
- * That thread is waited for before anything else happens here: compaction must not meet records
- * that nothing points to yet.
+ * In a hurry the next chunks are prepared by a thread of its own while this one's pointers are
+ * made. That thread is waited for before anything else happens here: compaction must not meet
+ * records that nothing points to yet.
  *
  * LMDB gives pages back only when items are deleted, so that a chunk of which a good part was taken
  * is packed anew.
@@ -18,12 +18,18 @@
  * nothing more (the index alone is over the budget, and its pages are not half empty) it stops
  * until the warm tier has grown. */
 #include "demote_chunk.h"
+#include "producer.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* One that is pointed, one that is prepared, one that is collected ahead. */
-#define CHUNKS_AT_ONCE 3
+/* So many may be prepared before they are pointed: a chunk that takes longer than others to
+ * prepare, or to point, holds nobody up. */
+#define CHUNKS_AHEAD 2
+
+/* Besides them one that is pointed, and one that is collected ahead. */
+#define CHUNKS_AT_ONCE (CHUNKS_AHEAD + 2)
 
 /* Chunks in a row before other work gets its turn, and before a flush that is due does. */
 #define CHUNKS_MAX       40
@@ -127,50 +133,64 @@ static bool chunk_finish(struct mover *mover, const struct demote_chunk *chunk)
     return true;
 }
 
-/* ---- One after the other, or two at once ---- */
+/* ---- One after the other, or some at once ---- */
 
-struct preparation {
-    pthread_t thread;
-    struct demote_chunk *chunk;
-    struct demote_chunk *ahead;
-    uint64_t leaving_bytes;
+/* Chunks that follow each other without a pause. The n-th, from 0, lies in chunks[n modulo their
+ * number]. */
+struct run {
+    struct mover *mover;
+    struct demote_chunk *const *chunks;
+    _Atomic unsigned n_pointed;
+    unsigned n_wanted;
+    struct producer producer;
 };
 
-static void *preparation_run(void *argument)
+static struct demote_chunk *chunk_at(const struct run *run, unsigned n)
 {
-    struct preparation *preparation = argument;
-    demote_chunk_prepare(preparation->chunk, preparation->ahead, preparation->leaving_bytes);
-    return NULL;
+    return run->chunks[n % CHUNKS_AT_ONCE];
 }
 
-/* Whether another chunk is to follow the n-th, which is prepared, without a pause. */
-static bool next_wanted(struct mover *mover, const struct demote_chunk *chunk, unsigned n)
+/* Where the n-th chunk may be collected ahead. NULL: it will not follow. */
+static struct demote_chunk *chunk_ahead(const struct run *run, unsigned n)
 {
+    return n < CHUNKS_MAX ? chunk_at(run, n) : NULL;
+}
+
+/* As producer_make. */
+static bool chunk_make(void *context, unsigned n)
+{
+    struct run *run = context;
+    struct demote_chunk *chunk = chunk_at(run, n);
+    uint64_t leaving_bytes = 0;
+    for (unsigned i = atomic_load(&run->n_pointed); i < n; i++) {
+        leaving_bytes += chunk_at(run, i)->chosen_room;
+    }
+    demote_chunk_prepare(chunk, chunk_ahead(run, n + 1), leaving_bytes);
+    return chunk->error == 0 && !chunk->last;
+}
+
+/* Whether the n-th chunk is to follow the one that is to be pointed now, if those between them, and
+ * that one, give back as much as it. */
+static bool is_wanted(const struct run *run, const struct demote_chunk *current, unsigned n)
+{
+    struct mover *mover = run->mover;
     struct warm_usage usage;
     uint64_t budget = mover_warm_budget(mover);
+    uint64_t leaving_bytes = (n - atomic_load(&run->n_pointed)) * current->chosen_room;
     warm_usage(mover->tiers->warm, &usage);
-    return mover->threaded && chunk->error == 0 && !chunk->last && n < CHUNKS_MAX &&
-           (n < CHUNKS_FLUSH_MAX || !mover_flush_due(mover)) &&
-           mover_cold_hurries(usage.used_bytes, budget + chunk->chosen_room);
+    return n < CHUNKS_MAX && (n < CHUNKS_FLUSH_MAX || !mover_flush_due(mover)) &&
+           mover_cold_hurries(usage.used_bytes, budget + leaving_bytes);
 }
 
-/* Where the n-th chunk of this hurry, from 0, may be collected ahead. NULL: it will not follow. */
-static struct demote_chunk *chunk_ahead(struct demote_chunk *const chunks[CHUNKS_AT_ONCE],
-                                        unsigned n)
+/* Has the chunks prepared that are to follow the n-th, which is to be pointed now. */
+static void next_allow(struct run *run, const struct demote_chunk *current, unsigned n)
 {
-    return n < CHUNKS_MAX ? chunks[n % CHUNKS_AT_ONCE] : NULL;
-}
-
-/* Begins to prepare the n-th chunk, from 0, elsewhere. False: it is not done. */
-static bool next_begin(struct preparation *preparation, struct mover *mover,
-                       struct demote_chunk *const chunks[CHUNKS_AT_ONCE], unsigned n)
-{
-    const struct demote_chunk *current = chunks[(n - 1) % CHUNKS_AT_ONCE];
-    preparation->chunk = chunks[n % CHUNKS_AT_ONCE];
-    preparation->ahead = chunk_ahead(chunks, n + 1);
-    preparation->leaving_bytes = current->chosen_room;
-    return preparation->chunk != NULL && next_wanted(mover, current, n) &&
-           pthread_create(&preparation->thread, NULL, preparation_run, preparation) == 0;
+    if (current->error == 0 && !current->last) {
+        while (run->n_wanted <= n + CHUNKS_AHEAD && is_wanted(run, current, run->n_wanted)) {
+            run->n_wanted++;
+        }
+        producer_allow(&run->producer, run->n_wanted);
+    }
 }
 
 static void hand_return(struct mover *mover, const struct demote_chunk *chunk)
@@ -180,45 +200,55 @@ static void hand_return(struct mover *mover, const struct demote_chunk *chunk)
     demotion->hand_len = chunk->hand_before_len;
 }
 
+/* The producer has stopped: what became of chunk `n`, and of those behind it, which nothing is
+ * going to point to. */
+static void run_end(const struct run *run, unsigned n, unsigned n_prepared, bool finished)
+{
+    for (unsigned i = n + 1; i < n_prepared; i++) {
+        const struct demote_chunk *chunk = chunk_at(run, i);
+        mover_cold_synced(run->mover, chunk->touched, chunk->n_touched, chunk->appended_bytes);
+    }
+    if (!finished) {
+        hand_return(run->mover, chunk_at(run, n));
+    }
+    for (unsigned i = 0; i < CHUNKS_AT_ONCE; i++) {
+        demote_chunk_drop(run->chunks[i]);
+    }
+}
+
 /* As many chunks as may follow each other. Their number. */
 static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chunks[CHUNKS_AT_ONCE])
 {
+    struct run run = {.mover = mover, .chunks = chunks, .n_wanted = 1};
     struct warm_usage usage;
-    unsigned n = 1;
-    bool more = true;
+    bool several = mover->threaded && chunks[CHUNKS_AT_ONCE - 1] != NULL;
     warm_usage(mover->tiers->warm, &usage);
-    bool hurries = mover_cold_hurries(usage.used_bytes, mover_warm_budget(mover));
-    demote_chunk_prepare(chunks[0], hurries ? chunk_ahead(chunks, 1) : NULL, 0);
-    while (more) {
-        const struct demote_chunk *current = chunks[(n - 1) % CHUNKS_AT_ONCE];
-        struct preparation preparation;
-        more = next_begin(&preparation, mover, chunks, n);
-        bool finished = chunk_finish(mover, current);
-        if (more) {
-            pthread_join(preparation.thread, NULL);
-            n++;
+    bool hurries = several && mover_cold_hurries(usage.used_bytes, mover_warm_budget(mover));
+    demote_chunk_prepare(chunks[0], hurries ? chunk_ahead(&run, 1) : NULL, 0);
+    producer_init(&run.producer, chunk_make, &run, 1);
+    bool finished = false;
+    unsigned n = 0;
+    do {
+        const struct demote_chunk *current = chunk_at(&run, n);
+        if (several) {
+            next_allow(&run, current, n);
         }
-        if (!finished) {
-            if (more) {
-                const struct demote_chunk *next = preparation.chunk;
-                mover_cold_synced(mover, next->touched, next->n_touched, next->appended_bytes);
-            }
-            hand_return(mover, current);
-            more = false;
-        }
-    }
-    for (unsigned i = 0; i < CHUNKS_AT_ONCE; i++) {
-        demote_chunk_drop(chunks[i]);
-    }
-    return n;
+        finished = chunk_finish(mover, current);
+        atomic_store(&run.n_pointed, ++n);
+    } while (finished && producer_await(&run.producer, n));
+    unsigned n_prepared = producer_stop(&run.producer);
+    run_end(&run, n - 1, n_prepared, finished);
+    return n_prepared;
 }
 
 unsigned mover_demote(struct mover *mover)
 {
-    /* Without the others, chunks come one by one. */
+    /* Without one of the others, chunks come one by one. */
     struct demote_chunk *chunks[CHUNKS_AT_ONCE] = {demote_chunk_open(mover)};
-    for (unsigned i = 1; i < CHUNKS_AT_ONCE && mover->threaded; i++) {
+    bool more = mover->threaded && chunks[0] != NULL;
+    for (unsigned i = 1; i < CHUNKS_AT_ONCE && more; i++) {
         chunks[i] = demote_chunk_open(mover);
+        more = chunks[i] != NULL;
     }
     unsigned n = 1;
     if (chunks[0] != NULL) {

@@ -113,6 +113,55 @@ static void a_scan_names_file_and_offset_of_damage(void **state)
     samples_free(samples, 3);
 }
 
+static void assert_found(const struct cold_item *item, const struct sample *sample)
+{
+    assert_int_equal(item->location.offset, sample->location.offset);
+    assert_int_equal(item->location.bytes, sample->location.bytes);
+    assert_int_equal(item->key_len, sample->key_len);
+    assert_memory_equal(item->key, sample->key, sample->key_len);
+}
+
+static void a_record_can_be_passed_by_or_read_or_come_once_more(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_make(4, &f->random);
+    for (size_t i = 0; i < 4; i++)
+        append(f, &samples[i]);
+    sync_all(f);
+    fixture_reopen(f);
+    char path[1024];
+    segment_path(f, samples[0].location.segment, path);
+    for (size_t i = 0; i < 2; i++)
+        file_flip(path, samples[i].location.offset + 30, 4);
+
+    struct cold_scan *scan = NULL;
+    struct cold_item item;
+    assert_int_equal(cold_scan_open(f->cold, samples[0].location.segment, &scan), 0);
+    /* The first is passed by: nobody sees that it is damaged. */
+    assert_int_equal(cold_scan_peek(scan, &item), 0);
+    assert_found(&item, &samples[0]);
+    assert_null(item.value);
+    assert_int_equal(item.value_len, samples[0].value_len);
+    /* The second is read. */
+    assert_int_equal(cold_scan_peek(scan, &item), 0);
+    assert_found(&item, &samples[1]);
+    assert_int_equal(cold_scan_read(scan, &item), TIERS_CORRUPT);
+    /* The third comes twice, read and found. */
+    assert_int_equal(cold_scan_peek(scan, &item), 0);
+    assert_int_equal(cold_scan_read(scan, &item), 0);
+    assert_found(&item, &samples[2]);
+    assert_memory_equal(item.value, samples[2].value, samples[2].value_len);
+    cold_scan_return(scan);
+    assert_int_equal(cold_scan_peek(scan, &item), 0);
+    assert_found(&item, &samples[2]);
+    assert_int_equal(cold_scan_next(scan, &item), 0);
+    assert_found(&item, &samples[3]);
+    assert_int_equal(cold_scan_peek(scan, &item), TIERS_NOT_FOUND);
+    assert_int_equal(cold_scan_peek(scan, &item), TIERS_NOT_FOUND);
+    cold_scan_close(scan);
+    samples_free(samples, 4);
+}
+
 static void zeros_in_place_of_a_record_are_damage_not_padding(void **state)
 {
     struct fixture *f = *state;
@@ -317,6 +366,7 @@ int main(void)
         TEST(a_scan_stops_when_it_is_told_to),
         TEST(a_scan_of_the_active_or_an_unknown_segment_is_refused),
         TEST(a_scan_names_file_and_offset_of_damage),
+        TEST(a_record_can_be_passed_by_or_read_or_come_once_more),
         TEST(zeros_in_place_of_a_record_are_damage_not_padding),
         TEST(a_flipped_bit_costs_its_own_record_only),
         TEST(a_lost_segment_header_costs_no_record),

@@ -3,6 +3,7 @@
 #include "engine_fixture.h"
 
 #include "cold_header.h"
+#include "cold_record.h"
 #include "mover_private.h"
 
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #define VALUE_BYTES 4000
 #define KEYS        1000
 #define STEPS_MAX   10000
+#define FOLLOWING   5 /* Records behind one */
 
 struct story {
     struct fixture *f;
@@ -178,32 +180,55 @@ static bool item_find(struct fixture *f, size_t number, struct warm_item *ret_it
     return error == 0;
 }
 
+/* A key whose number has the remainder `rest` by three, and whose record lies, with those of the
+ * next few keys, in a sealed segment: delete_most leaves it if that is 0. */
+static size_t record_find(struct story *story, size_t rest, struct cold_location *ret_location)
+{
+    for (size_t i = rest; i + FOLLOWING < KEYS; i += 3) {
+        struct warm_item item;
+        struct warm_item behind;
+        if (item_find(story->f, i, &item) && item.cold &&
+            !cold_segment_active(story->f->tiers->cold, item.location.segment) &&
+            item_find(story->f, i + FOLLOWING, &behind) && behind.cold &&
+            behind.location.segment == item.location.segment) {
+            *ret_location = item.location;
+            return i;
+        }
+    }
+    fail_msg("no such key lies in a sealed segment");
+    return 0;
+}
+
+/* Changes bytes of the record by "exclusive or". */
+static void record_damage(const struct story *story, const struct cold_location *location,
+                          size_t at, const unsigned char *mask, size_t n)
+{
+    unsigned char bytes[16];
+    char name[COLD_NAME_BYTES];
+    char path[1024];
+    assert_true(n <= sizeof bytes);
+    cold_name_print(location->segment, name);
+    snprintf(path, sizeof path, "%s/%s", story->f->cold_dir, name);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    off_t offset = (off_t)(location->offset + at);
+    assert_int_equal(pread(fd, bytes, n, offset), n);
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] ^= mask[i];
+    }
+    assert_int_equal(pwrite(fd, bytes, n, offset), n);
+    close(fd);
+}
+
+#define IN_THE_VALUE 1000
+
 /* Flips a bit in the value of a key that stays, and whose segment is sealed and has others. */
 static size_t damage_one(struct story *story, struct cold_location *ret_location)
 {
-    for (size_t i = 0; i < KEYS; i += 3) {
-        struct warm_item item;
-        if (!item_find(story->f, i, &item) || !item.cold ||
-            cold_segment_active(story->f->tiers->cold, item.location.segment)) {
-            continue;
-        }
-        char name[COLD_NAME_BYTES];
-        char path[1024];
-        cold_name_print(item.location.segment, name);
-        snprintf(path, sizeof path, "%s/%s", story->f->cold_dir, name);
-        int fd = open(path, O_RDWR | O_CLOEXEC);
-        assert_true(fd >= 0);
-        unsigned char byte;
-        off_t at = (off_t)item.location.offset + 1000;
-        assert_int_equal(pread(fd, &byte, 1, at), 1);
-        byte ^= 16;
-        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-        close(fd);
-        *ret_location = item.location;
-        return i;
-    }
-    fail_msg("no key lies in a sealed segment");
-    return 0;
+    const unsigned char bit = 16;
+    size_t number = record_find(story, 0, ret_location);
+    record_damage(story, ret_location, IN_THE_VALUE, &bit, 1);
+    return number;
 }
 
 static bool segment_there(struct fixture *f, uint64_t id)
@@ -272,6 +297,73 @@ static void compaction_of_a_damaged_segment_saves_the_rest_and_backs_off(void **
     steps(f);
     assert_false(segment_there(f, location.segment));
     model_expect_all(story->model, f->tiers);
+}
+
+/* Filled, demoted and opened again, so that hot is empty. */
+static void story_begin(struct story *story)
+{
+    fixture_open(story->f, false);
+    fill(story);
+    steps(story->f);
+    fixture_close(story->f);
+    fixture_open(story->f, false);
+}
+
+static void story_compact(struct story *story)
+{
+    delete_most(story);
+    story->f->clock_ms += 1000;
+    steps(story->f);
+}
+
+static void damage_in_a_dead_record_holds_nothing_up(void **state)
+{
+    struct story *story = *state;
+    const unsigned char bit = 16;
+    struct cold_location location;
+    story_begin(story);
+    (void)record_find(story, 1, &location);
+    record_damage(story, &location, IN_THE_VALUE, &bit, 1);
+    story_compact(story);
+    assert_false(segment_there(story->f, location.segment));
+    assert_int_equal(story->damaged, 0);
+    model_expect_all(story->model, story->f->tiers);
+}
+
+/* The record seems to end in the middle of the third one behind it. */
+static void a_dead_record_that_lies_of_its_length_hides_no_live_one(void **state)
+{
+    struct story *story = *state;
+    struct cold_location location;
+    story_begin(story);
+    (void)record_find(story, 1, &location);
+    uint32_t more = 2 * location.bytes + VALUE_BYTES / 2;
+    uint32_t mask = VALUE_BYTES ^ (VALUE_BYTES + more);
+    unsigned char masks[8];
+    memcpy(masks, &mask, 4); /* Of the value's length, and of the stored one */
+    memcpy(masks + 4, &mask, 4);
+    record_damage(story, &location, 12, masks, sizeof masks);
+    story_compact(story);
+    assert_int_equal(story->damaged, 1);
+    assert_int_equal(story->kept, 0);
+    assert_false(segment_there(story->f, location.segment));
+    model_expect_all(story->model, story->f->tiers);
+}
+
+/* By its damaged key a live record seems dead. */
+static void a_live_record_with_a_damaged_key_is_missed(void **state)
+{
+    struct story *story = *state;
+    const unsigned char bit = 64;
+    struct cold_location location;
+    story_begin(story);
+    size_t damaged = record_find(story, 0, &location);
+    record_damage(story, &location, COLD_RECORD_HEADER_BYTES, &bit, 1);
+    story_compact(story);
+    assert_true(segment_there(story->f, location.segment));
+    assert_int_equal(story->damaged, 1);
+    assert_int_equal(story->kept, 1);
+    expect_all_but(story, damaged);
 }
 
 static void a_read_that_meets_damage_has_the_rest_of_the_segment_saved(void **state)
@@ -454,6 +546,9 @@ int main(void)
         TEST(demotion_keeps_to_its_limit_unless_far_over_the_budget),
         TEST(compaction_keeps_to_its_limit),
         TEST(compaction_of_a_damaged_segment_saves_the_rest_and_backs_off),
+        TEST(damage_in_a_dead_record_holds_nothing_up),
+        TEST(a_dead_record_that_lies_of_its_length_hides_no_live_one),
+        TEST(a_live_record_with_a_damaged_key_is_missed),
         TEST(a_read_that_meets_damage_has_the_rest_of_the_segment_saved),
         TEST(the_scrubber_reads_every_sealed_segment_once_in_its_interval),
         TEST(the_scrubber_keeps_to_its_limit),
