@@ -22,10 +22,17 @@
 #define SAVED_PERCENT    12
 #define COMPRESS_MIN     64 /* A shorter value has nothing to win: a frame costs 10 bytes */
 #define DICTIONARY_MIN   32 /* The same, with a dictionary */
-#define MISSES_MAX       16 /* After so many tries in vain in a row ... */
-#define SKIPPED_MIN      8  /* ... so many values are not tried, and after each further one twice */
-#define SKIPPED_MAX      256 /* as many, up to this many: a try costs more than all the rest */
 #define DECODED_KEPT_MAX (256u << 10) /* A larger buffer is given back before the next record */
+
+/* After so many tries to compress in vain in a row SKIPPED_MIN values are not tried, and after each
+ * further one twice as many. That ends at SKIPPED_MAX values, or at more short ones, up to
+ * SKIPPED_BYTES of them: a try costs more than all the rest, and for short values most of that goes
+ * into setting zstd up. */
+#define MISSES_MAX    16
+#define SKIPPED_MIN   8u
+#define SKIPPED_MAX   256u
+#define SKIPPED_BYTES (1u << 20)
+#define DOUBLINGS_MAX 16
 
 struct cold_codec {
     ZSTD_CCtx *compressor;
@@ -90,14 +97,17 @@ size_t cold_record_bytes_max(size_t key_len, size_t value_len)
     return record_bytes(key_len, value_len);
 }
 
-static void note_miss(struct cold_codec *codec)
+static void note_miss(struct cold_codec *codec, size_t value_len)
 {
     if (++codec->misses < MISSES_MAX)
         return;
     unsigned doublings = codec->misses - MISSES_MAX;
-    codec->skipped = doublings < 8 ? SKIPPED_MIN << doublings : SKIPPED_MAX;
-    if (codec->skipped > SKIPPED_MAX)
-        codec->skipped = SKIPPED_MAX;
+    unsigned skipped_max = SKIPPED_BYTES / (unsigned)value_len;
+    if (skipped_max < SKIPPED_MAX)
+        skipped_max = SKIPPED_MAX;
+    codec->skipped = doublings < DOUBLINGS_MAX ? SKIPPED_MIN << doublings : skipped_max;
+    if (codec->skipped > skipped_max)
+        codec->skipped = skipped_max;
 }
 
 /* Stores the value at `to`, which has room for all of it. Returns the stored length, which is less
@@ -124,7 +134,7 @@ static size_t store_value(struct cold_codec *codec, const struct cold_item *item
             codec->misses = 0;
             return stored;
         }
-        note_miss(codec);
+        note_miss(codec, item->value_len);
     }
     if (item->value_len > 0)
         memcpy(to, item->value, item->value_len);

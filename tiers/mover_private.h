@@ -1,7 +1,7 @@
 /* The mover's insides, shared by mover.c (thread, queue, order of work), mover_flush.c,
  * mover_gather.c, mover_demote.c, demote_chunk.c, mover_control.c, mover_promote.c, mover_cold.c,
- * mover_scrub.c, mover_scrub_warm.c, mover_trouble.c and cold_compact.c. All of it belongs to the
- * mover thread but for what the mutex guards. */
+ * mover_scrub.c, mover_scrub_warm.c, mover_trouble.c, cold_compact.c and compact_batch.c. All of it
+ * belongs to the mover thread but for what the mutex guards, and for what demote_chunk.h says. */
 #ifndef TIERS_MOVER_PRIVATE_H
 #define TIERS_MOVER_PRIVATE_H
 
