@@ -5,10 +5,10 @@
  * through io_uring; cold_sync makes everything appended so far durable (data, then the directory
  * for a new file), and only then may a location be stored anywhere. A sealed segment never changes.
  *
- * The mover thread appends, syncs, scans and deletes; in its place, one that prepares for it
- * what moves next (demote_chunk.h, compact_batch.h). Each reader thread has a cold_reader of its
- * own. A segment file is unlinked at once by cold_segment_delete but its descriptor stays open
- * until the last reader that uses it has finished.
+ * The mover thread appends, syncs, scans and deletes; in its place, one that prepares for it what
+ * moves next (demote_chunk.h, compact_batch.h). Each reader thread has a cold_reader of its own. A
+ * segment file is unlinked at once by cold_segment_delete but its descriptor stays open until the
+ * last reader that uses it has finished.
  */
 #ifndef TIERS_COLD_H
 #define TIERS_COLD_H

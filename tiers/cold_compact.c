@@ -18,6 +18,7 @@
 #include "compact_batch.h"
 #include "producer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How often to look for a candidate while nothing else happens. */
@@ -35,8 +36,9 @@
 struct compaction {
     uint64_t segment;
     struct cold_scan *scan;
-    bool verify;                                    /* Each record is verified, the dead ones too */
-    unsigned damages;                               /* Places that were met */
+    bool verify;      /* Each record is verified, the dead ones too */
+    unsigned damages; /* Places that were met, and told of */
+    char odd[256];    /* Why the first scan stopped: for when the second finds no damage; or "" */
     struct compact_batch *batches[BATCHES_AT_ONCE]; /* In turns. Only the first: one by one */
 };
 
@@ -108,6 +110,15 @@ static int segment_drop(struct mover *mover, uint64_t id, bool *ret_dropped)
 
 /* ---- One segment after the other ---- */
 
+static void damage_tell(struct mover *mover, unsigned places, const char *text)
+{
+    engine_count(&mover->tiers->counters.checksum_errors, places);
+    if (places > 0 && mover->compaction->damages == 0) {
+        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_damaged", "%s", text);
+    }
+    mover->compaction->damages += places;
+}
+
 static void compaction_free(struct compaction *compaction)
 {
     cold_scan_close(compaction->scan);
@@ -120,6 +131,9 @@ static void compaction_free(struct compaction *compaction)
 void cold_compact_close(struct mover *mover)
 {
     if (mover->compaction != NULL) {
+        if (mover->compaction->damages == 0 && mover->compaction->odd[0] != '\0') {
+            damage_tell(mover, 1, mover->compaction->odd);
+        }
         compaction_free(mover->compaction);
         mover->compaction = NULL;
     }
@@ -221,14 +235,9 @@ static void prepare_failed(struct mover *mover, const struct compact_batch *batc
 /* What preparing a batch has cost and met. */
 static void batch_account(struct mover *mover, const struct compact_batch *batch)
 {
-    struct compaction *compaction = mover->compaction;
     rate_pay(&mover->compact_rate, batch->scanned + batch->bytes);
     mover_cold_synced(mover, batch->touched, batch->n_touched, batch->appended_bytes);
-    engine_count(&mover->tiers->counters.checksum_errors, batch->damages);
-    if (batch->damages > 0 && compaction->damages == 0) {
-        engine_event(mover->tiers, TIERS_EVENT_ERROR, "segment_damaged", "%s", batch->damage);
-    }
-    compaction->damages += batch->damages;
+    damage_tell(mover, batch->damages, batch->damage);
 }
 
 /* The other half of a prepared batch. False on failure. */
@@ -239,6 +248,7 @@ static bool batch_finish(struct mover *mover, const struct compact_batch *batch)
         return false;
     }
     int error = compact_batch_point(batch);
+    mover->one_by_one = error != 0;
     if (error) {
         mover_warm_failed(mover, error, "compacted records could not be indexed");
         return false;
@@ -272,12 +282,19 @@ static bool batch_make(void *context, unsigned n)
     return batch->error == 0 && batch->scan_status == 0;
 }
 
+/* Whether the n-th batch of a run, from 0, may follow without other work getting its turn first. */
+static bool may_follow(struct mover *mover, unsigned n)
+{
+    return n < BATCHES_MAX && is_allowed(mover) && !mover_is_called(mover) &&
+           (n < BATCHES_FLUSH_MAX || !mover_flush_due(mover)) &&
+           !(mover_demote_due(mover) && mover_cold_may_demote(mover));
+}
+
 /* How many batches are wanted, if `n_wanted` were so far, when the n-th, from 0, is to be pointed.
  */
 static unsigned batches_wanted(struct mover *mover, unsigned n, unsigned n_wanted)
 {
-    while (n_wanted <= n + BATCHES_AHEAD && n_wanted < BATCHES_MAX &&
-           (n_wanted < BATCHES_FLUSH_MAX || !mover_flush_due(mover)) && is_allowed(mover)) {
+    while (n_wanted <= n + BATCHES_AHEAD && may_follow(mover, n_wanted)) {
         n_wanted++;
     }
     return n_wanted;
@@ -302,7 +319,8 @@ static const struct compact_batch *batches_move(struct mover *mover)
     struct compaction *compaction = mover->compaction;
     const struct compact_batch *current = compaction->batches[0];
     struct producer producer;
-    bool several = compaction->batches[BATCHES_AT_ONCE - 1] != NULL && is_unlimited(mover);
+    bool several = compaction->batches[BATCHES_AT_ONCE - 1] != NULL && !mover->one_by_one &&
+                   is_unlimited(mover);
     unsigned n_wanted = 1;
     unsigned n = 0;
     bool finished = false;
@@ -334,6 +352,7 @@ static void compaction_step(struct mover *mover)
     } else if (status == TIERS_NOT_FOUND) {
         compaction_end(mover);
     } else if (status == TIERS_CORRUPT) {
+        snprintf(mover->compaction->odd, sizeof mover->compaction->odd, "%s", last->damage);
         compaction_repeat(mover);
     } else if (status) {
         cold_compact_close(mover);

@@ -556,10 +556,10 @@ int cold_scan_read(struct cold_scan *scan, struct cold_item *ret_item)
     assert(scan->end != 0);
     uint64_t end = scan->end;
     int status = record_decode(scan, scan->position, end, ret_item);
-    if (status == TIERS_CORRUPT) {
+    if (status != 0)
         scan->end = 0;
+    if (status == TIERS_CORRUPT)
         damage_note(scan, end);
-    }
     return status;
 }
 

@@ -91,10 +91,7 @@ static bool batch_full(const struct compact_batch *batch, uint64_t scanned)
 
 static void damage_note(struct compact_batch *batch)
 {
-    if (batch->damages++ == 0) {
-        snprintf(batch->damage, sizeof batch->damage, "%s",
-                 cold_error_text(batch->mover->tiers->cold));
-    }
+    snprintf(batch->damage, sizeof batch->damage, "%s", cold_error_text(batch->mover->tiers->cold));
 }
 
 /* The next record, its value included if it is live. 1: it is, 0: dead or damaged; a failure of the
@@ -107,8 +104,10 @@ static int record_next(struct compact_batch *batch, struct cold_scan *scan, bool
     if (live > 0 && !verify) {
         status = cold_scan_read(scan, ret_item);
     }
-    if (status == TIERS_CORRUPT && verify) {
+    if (status == TIERS_CORRUPT && (!verify || batch->damages++ == 0)) {
         damage_note(batch);
+    }
+    if (status == TIERS_CORRUPT && verify) {
         status = 0;
     }
     batch->scan_status = status;

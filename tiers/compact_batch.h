@@ -30,8 +30,8 @@ struct compact_batch {
     unsigned char *keys;
     size_t keys_used;
     uint64_t scanned; /* Bytes that were read for it */
-    unsigned damages; /* Places */
-    char damage[256]; /* One sentence on the first of them */
+    unsigned damages; /* Places that the scan went on behind */
+    char damage[256]; /* One sentence on the first, or on what ended the scan */
     /* How the scan ended. 0: the batch is full. TIERS_NOT_FOUND: the segment is at its end.
      * TIERS_CORRUPT: damage, unless it was to verify everything. Others: the scan cannot go on. */
     int scan_status;

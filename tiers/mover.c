@@ -208,6 +208,14 @@ static bool demotion_first(struct mover *mover)
            mover_demote_due(mover);
 }
 
+bool mover_is_called(struct mover *mover)
+{
+    pthread_mutex_lock(&mover->mutex);
+    bool called = mover->stop || mover->flush_done < mover->flush_wanted;
+    pthread_mutex_unlock(&mover->mutex);
+    return called || atomic_load(&mover->tiers->stopped) != 0;
+}
+
 /* Flushes what is due, or all of it if somebody asks. True if it tried to. */
 static bool flush_step(struct mover *mover)
 {

@@ -85,16 +85,6 @@ void mover_cold_synced(struct mover *mover, const struct cold_known *touched, si
     }
 }
 
-int mover_cold_sync(struct mover *mover)
-{
-    struct cold *cold = mover->tiers->cold;
-    struct cold_known touched[COLD_TOUCHED_MAX];
-    size_t n = COLD_TOUCHED_MAX;
-    int error = cold_sync(cold, touched, &n);
-    mover_cold_synced(mover, touched, error ? 0 : n, cold_appended_bytes(cold));
-    return error;
-}
-
 int mover_cold_rows_put(struct mover *mover, struct warm_write *write)
 {
     int error = 0;

@@ -116,6 +116,7 @@ static bool chunk_finish(struct mover *mover, const struct demote_chunk *chunk)
     }
     if (chunk->chosen_keys > 0 || (chunk->decision.repack_always && chunk->n > 0)) {
         int error = demote_chunk_point(chunk);
+        mover->one_by_one = error != 0;
         if (error) {
             mover_warm_failed(mover, error, "demoted values could not be indexed");
             return false;
@@ -178,7 +179,8 @@ static bool is_wanted(const struct run *run, const struct demote_chunk *current,
     uint64_t budget = mover_warm_budget(mover);
     uint64_t leaving_bytes = (n - atomic_load(&run->n_pointed)) * current->chosen_room;
     warm_usage(mover->tiers->warm, &usage);
-    return n < CHUNKS_MAX && (n < CHUNKS_FLUSH_MAX || !mover_flush_due(mover)) &&
+    return n < CHUNKS_MAX && !mover_is_called(mover) &&
+           (n < CHUNKS_FLUSH_MAX || !mover_flush_due(mover)) &&
            mover_cold_hurries(usage.used_bytes, budget + leaving_bytes);
 }
 
@@ -207,6 +209,9 @@ static void run_end(const struct run *run, unsigned n, unsigned n_prepared, bool
     for (unsigned i = n + 1; i < n_prepared; i++) {
         const struct demote_chunk *chunk = chunk_at(run, i);
         mover_cold_synced(run->mover, chunk->touched, chunk->n_touched, chunk->appended_bytes);
+        if (chunk->error) {
+            prepare_failed(run->mover, chunk);
+        }
     }
     if (!finished) {
         hand_return(run->mover, chunk_at(run, n));
@@ -221,7 +226,7 @@ static unsigned chunks_move(struct mover *mover, struct demote_chunk *const chun
 {
     struct run run = {.mover = mover, .chunks = chunks, .n_wanted = 1};
     struct warm_usage usage;
-    bool several = mover->threaded && chunks[CHUNKS_AT_ONCE - 1] != NULL;
+    bool several = mover->threaded && !mover->one_by_one && chunks[CHUNKS_AT_ONCE - 1] != NULL;
     warm_usage(mover->tiers->warm, &usage);
     bool hurries = several && mover_cold_hurries(usage.used_bytes, mover_warm_budget(mover));
     demote_chunk_prepare(chunks[0], hurries ? chunk_ahead(&run, 1) : NULL, 0);

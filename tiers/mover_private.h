@@ -105,6 +105,7 @@ struct mover {
     uint64_t flushed_ms;
     uint64_t flush_retry_ms; /* No unasked flush before this time */
     uint64_t cold_retry_ms;  /* No demotion or compaction before this time */
+    bool one_by_one;         /* The last pointers could not be moved: nothing is prepared ahead */
     /* Segments that grew but whose rows are not yet committed. */
     struct cold_known pending[MOVER_PENDING_MAX];
     size_t n_pending;
@@ -136,6 +137,9 @@ void mover_gather(struct mover *mover, size_t n_max, struct mover_batch *ret_bat
 /* Whether what is frozen should be flushed by now. */
 bool mover_gathered_enough(struct mover *mover);
 
+/* mover.c. Whether somebody waits for the mover itself: for a flush, or for its end. */
+bool mover_is_called(struct mover *mover);
+
 /* mover_flush.c. `force`: also what is not due, even after a recent failure. */
 int mover_flush_run(struct mover *mover, bool force);
 bool mover_flush_due(struct mover *mover);
@@ -164,9 +168,8 @@ bool mover_cold_may_demote(struct mover *mover);
 bool mover_cold_train(struct mover *mover);
 /* Whether the warm tier is so far over its budget that no limit on bandwidth holds. */
 bool mover_cold_hurries(uint64_t used_bytes, uint64_t budget_bytes);
-/* Makes what was appended durable and remembers the segments that grew. */
-int mover_cold_sync(struct mover *mover);
-/* The second half of that: these grew; so many bytes were appended, ever. */
+/* What was appended is durable: remembers that these segments grew, and pays; so many bytes were
+ * appended, ever. */
 void mover_cold_synced(struct mover *mover, const struct cold_known *touched, size_t n,
                        uint64_t appended_bytes);
 /* Puts the rows of those segments / forgets them once they are committed. */

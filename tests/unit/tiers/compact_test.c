@@ -2,6 +2,7 @@
  * applier changes keys of all of them. */
 #include "engine_fixture.h"
 
+#include "cold_compact.h"
 #include "lib/random.h"
 #include "mover_private.h"
 #include "uring.h"
@@ -131,10 +132,52 @@ static void changes_while_batches_are_under_way_are_never_undone(void **state)
     model_free(model);
 }
 
+/* How much one step compacts, of segments that no thread works on. */
+static uint64_t step_bytes(struct fixture *f)
+{
+    uint64_t before = fixture_stats(f).compacted_bytes;
+    assert_true(cold_compact_step(f->tiers->mover));
+    return fixture_stats(f).compacted_bytes - before;
+}
+
+/* Of each batch a third is alive. */
+static void other_work_has_its_turn_after_each_batch(void **state)
+{
+    const uint64_t batch = MOVER_BATCH_BYTES_MAX / 2;
+    struct model *model = model_new(KEYS);
+    (void)state;
+    struct fixture *f = fixture_filled(model);
+    fixture_close(f);
+    f->options.flush_interval_ms = 3600000;
+    f->options.warm_bytes = 1u << 30;
+    fixture_open(f, false);
+    delete_some(f, model, 3);
+    assert_int_equal(tiers_flush(f->tiers), 0);
+    struct mover *mover = f->tiers->mover;
+    mover->threaded = true; /* As far as compaction is concerned */
+    mover->flush_wanted++;
+    assert_in_range(step_bytes(f), 1, batch);
+    mover->flush_wanted--;
+    mover->stop = true;
+    assert_in_range(step_bytes(f), 1, batch);
+    mover->stop = false;
+    f->tiers->options.warm_bytes = 4096;
+    assert_true(mover_demote_due(mover));
+    assert_in_range(step_bytes(f), 1, batch);
+    f->tiers->options.warm_bytes = 1u << 30;
+    assert_false(mover_demote_due(mover));
+    assert_in_range(step_bytes(f), batch, SIZE_MAX);
+    mover->threaded = false;
+    model_expect_all(model, f->tiers);
+    fixture_free(f);
+    model_free(model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(changes_while_batches_are_under_way_are_never_undone),
+        cmocka_unit_test(other_work_has_its_turn_after_each_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

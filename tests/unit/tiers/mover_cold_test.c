@@ -5,7 +5,9 @@
 #include "cold_header.h"
 #include "cold_record.h"
 #include "mover_private.h"
+#include "uring.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -350,6 +352,46 @@ static void a_dead_record_that_lies_of_its_length_hides_no_live_one(void **state
     model_expect_all(story->model, story->f->tiers);
 }
 
+/* A block that cannot be read until it has been tried by itself. */
+struct bad_block {
+    uint64_t offset;
+    unsigned tried;
+};
+
+static bool block_refuse(void *context, const struct uring_op *op, uint32_t *length, int *result)
+{
+    struct bad_block *bad = context;
+    (void)length;
+    if (op->kind != URING_READ || bad->tried > 0 || op->offset > bad->offset ||
+        op->offset + op->length <= bad->offset) {
+        return false;
+    }
+    bad->tried += op->length == COLD_BLOCK_BYTES;
+    *result = -EIO;
+    return true;
+}
+
+static void damage_that_is_not_found_again_is_told_all_the_same(void **state)
+{
+    struct story *story = *state;
+    struct cold_location location;
+    story_begin(story);
+    (void)record_find(story, 1, &location);
+    struct bad_block bad = {.offset = location.offset / COLD_BLOCK_BYTES * COLD_BLOCK_BYTES};
+    const struct uring_faults hook = {.context = &bad, .before = block_refuse};
+    delete_most(story);
+    story->f->clock_ms += 1000;
+    uring_faults_set(&hook);
+    steps(story->f);
+    uring_faults_set(NULL);
+    assert_int_equal(bad.tried, 1);
+    assert_int_equal(story->damaged, 1);
+    assert_int_equal(story->kept, 0);
+    assert_int_equal(fixture_stats(story->f).checksum_errors, 1);
+    assert_false(segment_there(story->f, location.segment));
+    model_expect_all(story->model, story->f->tiers);
+}
+
 /* By its damaged key a live record seems dead. */
 static void a_live_record_with_a_damaged_key_is_missed(void **state)
 {
@@ -548,6 +590,7 @@ int main(void)
         TEST(compaction_of_a_damaged_segment_saves_the_rest_and_backs_off),
         TEST(damage_in_a_dead_record_holds_nothing_up),
         TEST(a_dead_record_that_lies_of_its_length_hides_no_live_one),
+        TEST(damage_that_is_not_found_again_is_told_all_the_same),
         TEST(a_live_record_with_a_damaged_key_is_missed),
         TEST(a_read_that_meets_damage_has_the_rest_of_the_segment_saved),
         TEST(the_scrubber_reads_every_sealed_segment_once_in_its_interval),
