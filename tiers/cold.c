@@ -344,6 +344,7 @@ int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n)
 
 void cold_rest(struct cold *cold)
 {
+    cold_files_sweep(&cold->files);
     if (!cold->stopped && cold->failure == 0)
         cold_write_rest(cold);
 }

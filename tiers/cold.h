@@ -83,7 +83,8 @@ bool cold_dictionary_due(const struct cold *cold);
  */
 int cold_dictionary_train(struct cold *cold, unsigned *ret_saved_percent);
 
-/* There is nothing to append for a while: gives back memory that work in a hurry has used. */
+/* There is nothing to append for a while: gives back memory that work in a hurry has used, and the
+ * space of deleted segments that were still being read. */
 void cold_rest(struct cold *cold);
 
 /* Gives up what was appended since the last cold_sync: seals the active segment at its last synced
@@ -96,7 +97,8 @@ uint64_t cold_segment_after(struct cold *cold, uint64_t id);
 /* True while the segment is the one being appended to. */
 bool cold_segment_active(const struct cold *cold, uint64_t id);
 /* Unlinks the segment's file and makes that durable. The index must no longer name it. Reads under
- * way complete, later ones get TIERS_STALE. An unknown id is ignored. */
+ * way complete, later ones get TIERS_STALE. Its space is given back in pieces, so that other work
+ * of the disk is not held up for long. An unknown id is ignored. */
 void cold_segment_delete(struct cold *cold, uint64_t id);
 
 /* One sentence, naming file and cause, on the last failure of a function of this section. Valid

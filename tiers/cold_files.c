@@ -1,8 +1,10 @@
 /* The segment files of the cold tier: see cold_files.h.
  *
  * Deletion and reading meet like this: cold_files_delete takes the segment out of the registry and
- * unlinks it, so that nobody finds it any more; whoever acquired it before keeps the descriptor,
- * and the release of the last user closes it, upon which the file system frees the space.
+ * unlinks it, so that nobody finds it any more; whoever acquired it before keeps the descriptor.
+ * After the last of them the mover closes it, upon which the file system frees the space. It may
+ * tell the disk so (discard) and wait for that, and the disk may do nothing else meanwhile: so no
+ * reader does it, and large files are cut piece by piece, for others to get at the disk between.
  */
 #include "cold_files.h"
 
@@ -16,6 +18,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* Of a disk that frees 5 GB a second others wait for some milliseconds. */
+#define CUT_BYTES ((uint64_t)16 << 20)
 
 /* ----------------------------------------------------------------------------------- the registry
  */
@@ -59,6 +64,7 @@ static struct cold_file *file_new(uint64_t id, uint64_t bytes)
     file->id = id;
     file->bytes = bytes;
     file->fd = -1;
+    file->cut_fd = -1;
     return file;
 }
 
@@ -67,7 +73,22 @@ static void file_free(struct cold_file *file)
     assert(file->users == 0);
     if (file->fd != -1)
         (void)close(file->fd);
+    if (file->cut_fd != -1)
+        (void)close(file->cut_fd);
     free(file);
+}
+
+/* The file has no name any more. */
+static void file_remove(struct cold_file *file)
+{
+    uint64_t bytes = file->bytes;
+    while (file->cut_fd != -1 && bytes > CUT_BYTES) {
+        bytes -= CUT_BYTES;
+        /* Else all the rest goes at once. */
+        if (file_truncate(file->cut_fd, bytes) != 0)
+            break;
+    }
+    file_free(file);
 }
 
 static void idle_add(struct cold_files *files, struct cold_file *file)
@@ -95,6 +116,12 @@ static void idle_remove(struct cold_files *files, struct cold_file *file)
     files->n_idle--;
 }
 
+static void removable_add(struct cold_files *files, struct cold_file *file)
+{
+    file->idle_next = files->removable;
+    files->removable = file;
+}
+
 int cold_files_add(struct cold_files *files, uint64_t id, uint64_t bytes)
 {
     struct cold_file *file = file_new(id, bytes);
@@ -114,6 +141,7 @@ bool cold_files_has(const struct cold_files *files, uint64_t id)
 
 void cold_files_close(struct cold_files *files)
 {
+    cold_files_sweep(files);
     for (size_t i = 0; i < files->n; i++)
         file_free(files->items[i]);
     free(files->items);
@@ -193,12 +221,11 @@ void cold_files_publish(struct cold_files *files, struct cold_file *file, uint64
 
 bool cold_files_delete(struct cold_files *files, uint64_t id)
 {
-    struct cold_file *unused = NULL;
+    struct cold_file *file = NULL; /* Which only the mover frees */
     pthread_mutex_lock(&files->lock);
     size_t i = items_find(files, id);
-    bool found = i < files->n && files->items[i]->id == id;
-    if (found) {
-        struct cold_file *file = files->items[i];
+    if (i < files->n && files->items[i]->id == id) {
+        file = files->items[i];
         files->n--;
         memmove(files->items + i, files->items + i + 1,
                 (files->n - i) * sizeof(struct cold_file *));
@@ -208,20 +235,34 @@ bool cold_files_delete(struct cold_files *files, uint64_t id)
         if (file->users == 0) {
             if (file->fd != -1)
                 idle_remove(files, file);
-            unused = file;
+            removable_add(files, file);
         }
     }
     pthread_mutex_unlock(&files->lock);
-    if (!found)
+    if (file == NULL)
         return false;
 
-    /* A file that cannot be unlinked is a leftover, which the next open deletes. */
     char name[COLD_NAME_BYTES];
     cold_name_print(id, name);
+    if (file->bytes > CUT_BYTES)
+        file->cut_fd = file_open(files->directory_fd, name, O_WRONLY, 0);
+    /* A file that cannot be unlinked is a leftover, which the next open deletes. */
     (void)file_unlink(files->directory_fd, name);
-    if (unused != NULL)
-        file_free(unused);
+    cold_files_sweep(files);
     return true;
+}
+
+void cold_files_sweep(struct cold_files *files)
+{
+    pthread_mutex_lock(&files->lock);
+    struct cold_file *file = files->removable;
+    files->removable = NULL;
+    pthread_mutex_unlock(&files->lock);
+    while (file != NULL) {
+        struct cold_file *next = file->idle_next;
+        file_remove(file);
+        file = next;
+    }
 }
 
 bool cold_files_deleted(struct cold_files *files, const struct cold_file *file)
@@ -308,13 +349,12 @@ int cold_files_acquire(struct cold_files *files, uint64_t id, struct cold_file *
 
 void cold_files_release(struct cold_files *files, struct cold_file *file)
 {
-    struct cold_file *unused = NULL;
     int fd_unused = -1;
     pthread_mutex_lock(&files->lock);
     assert(file->users > 0);
     file->users--;
     if (file->users == 0 && file->deleted) {
-        unused = file;
+        removable_add(files, file);
     } else if (file->users == 0 && file->fd != -1) {
         idle_add(files, file);
         if (files->n_idle > COLD_DESCRIPTORS_MAX) {
@@ -325,8 +365,6 @@ void cold_files_release(struct cold_files *files, struct cold_file *file)
         }
     }
     pthread_mutex_unlock(&files->lock);
-    if (unused != NULL)
-        file_free(unused);
     if (fd_unused != -1)
         (void)close(fd_unused);
 }

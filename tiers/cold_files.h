@@ -21,9 +21,11 @@ struct cold_file {
     uint64_t bytes; /* Durable size; 0 until the first sync of a new segment */
     unsigned users; /* Acquired and not yet released */
     int fd;         /* For reading; -1: not open */
-    bool deleted;   /* Out of the registry; freed with its last user */
+    bool deleted;   /* Out of the registry; removed by the mover after its last user */
+    int cut_fd;     /* Deleted and large: for cutting it; -1: not open. The mover's */
 
-    /* In the idle list, least recently used first, while open and without users */
+    /* In the idle list, least recently used first, while open and without users; deleted and
+     * without users: in the list of those to be removed, by idle_next */
     struct cold_file *idle_previous;
     struct cold_file *idle_next;
 };
@@ -42,6 +44,7 @@ struct cold_files {
     struct cold_file *idle_first;
     struct cold_file *idle_last;
     size_t n_idle;
+    struct cold_file *removable;
 };
 
 /* Creates the directory if it is absent, deletes unknown segment files, checks and cuts the known
@@ -63,8 +66,11 @@ int cold_files_create(struct cold_files *files, uint64_t id, struct cold_file **
                       int *ret_fd);
 /* Mover. The segment is durable up to `bytes`. */
 void cold_files_publish(struct cold_files *files, struct cold_file *file, uint64_t bytes);
-/* Mover. Takes the segment out of the registry and unlinks its file. False: not there. */
+/* Mover. Takes the segment out of the registry and unlinks its file. False: not there. Its space is
+ * given back at once or, if it is still read, by the first cold_files_sweep after that. */
 bool cold_files_delete(struct cold_files *files, uint64_t id);
+/* Mover. Gives back the space of deleted segments that nobody reads any more. */
+void cold_files_sweep(struct cold_files *files);
 /* Mover. Whether the segment of an acquired file was deleted meanwhile. */
 bool cold_files_deleted(struct cold_files *files, const struct cold_file *file);
 /* Mover. The least id above `id` whose segment has a durable size, `but` left out; 0: none. */

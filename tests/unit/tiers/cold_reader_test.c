@@ -5,8 +5,10 @@
 #include "cold_files.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #define N_SAMPLES 300
 #define N_READS   1200
@@ -307,6 +309,45 @@ static void a_read_under_way_outlives_the_deletion_of_its_segment(void **state)
     samples_free(samples, 1);
 }
 
+/* Descriptors of this process that lead to files without a name. */
+static unsigned deleted_open(const struct fixture *f)
+{
+    unsigned n = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    for (const struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+        char path[64];
+        char target[PATH_MAX] = {0};
+        snprintf(path, sizeof path, "/proc/self/fd/%.20s", entry->d_name);
+        if (readlink(path, target, sizeof target - 1) > 0)
+            n += strncmp(target, f->folder, strlen(f->folder)) == 0 &&
+                 strstr(target, "(deleted)") != NULL;
+    }
+    closedir(folder);
+    return n;
+}
+
+/* It might have to wait for the disk. */
+static void what_a_reader_had_of_a_deleted_segment_is_given_back_by_the_mover(void **state)
+{
+    struct fixture *f = *state;
+    struct sample *samples = samples_store(f, 1);
+    struct cold_reader *reader = reader_open(f);
+    struct answer answer;
+    assert_int_equal(submit(reader, &samples[0], &answer), 0);
+    cold_segment_delete(f->cold, samples[0].location.segment);
+    assert_int_equal(deleted_open(f), 1);
+    cold_rest(f->cold);
+    while (cold_reader_wait(reader) > 0)
+        ;
+    assert_true(answer.equal);
+    cold_reader_close(reader);
+    assert_int_equal(deleted_open(f), 1);
+    cold_rest(f->cold);
+    assert_int_equal(deleted_open(f), 0);
+    samples_free(samples, 1);
+}
+
 static void closing_answers_reads_under_way_with_stopped(void **state)
 {
     struct fixture *f = *state;
@@ -371,6 +412,7 @@ int main(void)
         TEST(completion_makes_the_eventfd_readable),
         TEST(a_completion_may_start_the_next_read_even_at_depth_one),
         TEST(a_read_under_way_outlives_the_deletion_of_its_segment),
+        TEST(what_a_reader_had_of_a_deleted_segment_is_given_back_by_the_mover),
         TEST(closing_answers_reads_under_way_with_stopped),
         TEST(open_descriptors_are_bounded),
     };

@@ -2,6 +2,8 @@
  * back. */
 #include "unit/tiers/cold_fixture.h"
 
+#include "file.h"
+
 #define N_SAMPLES 200
 
 static void records_survive_reopening_where_their_locations_say(void **state)
@@ -157,6 +159,51 @@ static void a_deleted_segment_is_gone_from_the_disk(void **state)
     samples_free(samples, 2);
 }
 
+/* Truncations after a name has gone. */
+struct cuts {
+    bool unlinked;
+    unsigned n;
+    uint64_t size;    /* Of the file, as far as is known */
+    uint64_t cut_max; /* The most that went at once */
+};
+
+static int cut_note(void *context, const struct file_op *op)
+{
+    struct cuts *cuts = context;
+    cuts->unlinked = cuts->unlinked || op->kind == FILE_UNLINK;
+    if (op->kind == FILE_TRUNCATE && cuts->unlinked) {
+        uint64_t cut = cuts->size - op->bytes;
+        cuts->cut_max = cut > cuts->cut_max ? cut : cuts->cut_max;
+        cuts->size = op->bytes;
+        cuts->n++;
+    }
+    return 0;
+}
+
+/* A disk may do nothing else while the file system gives back what a file had. */
+static void a_large_segment_is_given_back_in_pieces(void **state)
+{
+    struct fixture *f = *state;
+    f->options.segment_bytes = 40u << 20;
+    fixture_reopen(f);
+    struct sample sample;
+    sample_make(&sample, &f->random, 5, TIERS_VALUE_BYTES_MAX);
+    random_fill(&f->random, sample.value, sample.value_len);
+    while (cold_appended_bytes(f->cold) < f->options.segment_bytes)
+        append(f, &sample);
+    sync_all(f);
+    struct cuts cuts = {.size = cold_bytes(f->cold)};
+    const struct file_faults hook = {.context = &cuts, .before = cut_note};
+    file_faults_set(&hook);
+    cold_segment_delete(f->cold, sample.location.segment);
+    file_faults_set(NULL);
+    print_message("%u cuts of up to %llu bytes\n", cuts.n, (unsigned long long)cuts.cut_max);
+    assert_true(cuts.unlinked && cuts.n >= 2);
+    assert_true(cuts.cut_max <= 16u << 20 && cuts.size <= 16u << 20);
+    assert_int_equal(files_in(f->folder), 0);
+    free(sample.value);
+}
+
 static void the_active_segment_can_be_deleted(void **state)
 {
     struct fixture *f = *state;
@@ -186,6 +233,7 @@ int main(void)
         TEST(a_sync_without_appends_touches_nothing),
         TEST(too_many_segments_ask_for_a_sync),
         TEST(a_deleted_segment_is_gone_from_the_disk),
+        TEST(a_large_segment_is_given_back_in_pieces),
         TEST(the_active_segment_can_be_deleted),
     };
     return cmocka_run_group_tests_name("cold", tests, NULL, NULL);
