@@ -19,8 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* LMDB's own, of one entry of a leaf page. */
-#define LEAF_ENTRY_BYTES 10
+/* LMDB's own, of one entry of a leaf page; of these, what does not lie with the node. */
+#define LEAF_ENTRY_BYTES   10
+#define LEAF_POINTER_BYTES 2
 /* An anchor for so much of leaf pages: some of the hundred or so that one page of the level above
  * has. */
 #define ANCHOR_EVERY_BYTES 32768
@@ -72,18 +73,93 @@ static size_t parcel_item(const struct parcel *parcel, size_t at, MDB_val *ret_k
     return at + key_len + data_len;
 }
 
+/* ---- Putting back ---- */
+
+/* What an item takes of a leaf page. LMDB keeps nodes at even places. */
+static size_t entry_bytes(const MDB_val *key, const MDB_val *data)
+{
+    return (LEAF_ENTRY_BYTES + key->mv_size + data->mv_size + 1) / 2 * 2;
+}
+
+struct putting {
+    MDB_cursor *cursor;
+    const struct parcel *parcel;
+    const char *last; /* What was put last: its key in the page; NULL: nothing yet */
+};
+
+/* *ret_apart: the item does not lie right before the one that was put last, as the next one in the
+ * same page would. */
+static int item_put(struct putting *putting, MDB_val *key, const MDB_val *data, bool *ret_apart)
+{
+    MDB_val room = {.mv_size = data->mv_size};
+    int rc = mdb_cursor_put(putting->cursor, key, &room, MDB_NOOVERWRITE | MDB_RESERVE);
+    if (rc == 0) {
+        memcpy(room.mv_data, data->mv_data, data->mv_size);
+        const char *place = (const char *)room.mv_data - key->mv_size;
+        size_t node_bytes = entry_bytes(key, data) - LEAF_POINTER_BYTES;
+        *ret_apart = putting->last != NULL && place + node_bytes != putting->last;
+        putting->last = place;
+    }
+    return rc;
+}
+
+/* Puts the items that go into the page where the last one went and of which `used_bytes` are used,
+ * beginning with the one at `*at`, which then is the first one after them. The last of them goes
+ * first: LMDB finds the place of a key that is between others of the cursor's page without going
+ * down the tree, while to append one it does. */
+static int page_fill(struct putting *putting, size_t page_bytes, size_t used_bytes, size_t *at)
+{
+    const struct parcel *parcel = putting->parcel;
+    MDB_val key;
+    MDB_val data;
+    size_t last = *at;
+    size_t end = *at;
+    for (size_t next = *at; next < parcel->used;) {
+        size_t from = next;
+        next = parcel_item(parcel, from, &key, &data);
+        used_bytes += entry_bytes(&key, &data);
+        if (used_bytes > page_bytes - PAGE_HEADER_BYTES) {
+            break;
+        }
+        last = from;
+        end = next;
+    }
+    bool apart = false;
+    int rc = 0;
+    if (last != *at) {
+        (void)parcel_item(parcel, last, &key, &data);
+        rc = item_put(putting, &key, &data, &apart);
+        for (size_t next = *at; next < last && rc == 0;) {
+            next = parcel_item(parcel, next, &key, &data);
+            rc = item_put(putting, &key, &data, &apart);
+        }
+        *at = end;
+    }
+    return rc;
+}
+
+/* In key order. When LMDB has begun a new page, it holds the item and perhaps the one before. */
 static int parcel_put(struct warm_write *write, MDB_cursor *cursor, const struct parcel *parcel)
 {
+    struct putting putting = {.cursor = cursor, .parcel = parcel};
+    size_t bytes_before = 0;
     int rc = 0;
     for (size_t at = 0; at < parcel->used && rc == 0;) {
         MDB_val key;
         MDB_val data;
+        bool apart = false;
         at = parcel_item(parcel, at, &key, &data);
-        /* In key order a cursor mostly finds its place in the page where it is. */
-        rc = mdb_cursor_put(cursor, &key, &data, MDB_NOOVERWRITE);
+        rc = item_put(&putting, &key, &data, &apart);
+        size_t bytes = entry_bytes(&key, &data);
+        if (rc == 0 && apart) {
+            rc = page_fill(&putting, write->warm->page_bytes, bytes_before + bytes, &at);
+        }
+        bytes_before = bytes;
     }
     return warm_write_error(write, rc);
 }
+
+/* ---- Taking out ---- */
 
 struct taking {
     struct warm_write *write;
