@@ -45,12 +45,20 @@ struct warm_segment_change {
 /* Most items of a transaction lie in one or two segments. */
 #define WARM_SEGMENT_CHANGES_MAX 8
 
+/* A key that no other of the space comes after. */
+struct warm_last_key {
+    bool known;
+    uint16_t len; /* 0: the space is empty */
+    unsigned char bytes[TIERS_KEY_BYTES_MAX];
+};
+
 struct warm_write {
     struct warm *warm;
     MDB_txn *txn;
     /* One for each space, opened when it is needed. The next key is mostly near: a cursor then
      * stays on its page. LMDB closes them with the transaction. */
     MDB_cursor *cursors[WARM_SPACES];
+    struct warm_last_key last[WARM_SPACES];
     struct warm_segment_change changes[WARM_SEGMENT_CHANGES_MAX]; /* The last used comes first */
     size_t n_changes;
     struct tiers_position position;

@@ -163,11 +163,51 @@ static void digest_follow(struct warm_write *write, enum tiers_space space, cons
     }
 }
 
+static int last_key_find(struct warm_write *write, enum tiers_space space, MDB_cursor *cursor)
+{
+    struct warm_last_key *last = &write->last[space];
+    MDB_val key = {0};
+    MDB_val data;
+    int rc = last->known ? 0 : mdb_cursor_get(cursor, &key, &data, MDB_LAST);
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return warm_error(rc);
+    }
+    if (!last->known && rc == 0) {
+        assert(key.mv_size <= sizeof last->bytes);
+        memcpy(last->bytes, key.mv_data, key.mv_size);
+        last->len = (uint16_t)key.mv_size;
+    }
+    last->known = true;
+    return 0;
+}
+
+/* Makes room for a new item; MDB_KEYEXIST: there is one, in *data. What comes behind all others is
+ * put so that LMDB fills each page before it begins the next: of values of a third of a page it
+ * would leave two on each. */
+static int room_make(struct warm_write *write, enum tiers_space space, MDB_cursor *cursor,
+                     MDB_val *key, MDB_val *data)
+{
+    struct warm_last_key *last = &write->last[space];
+    MDB_val last_key = warm_val(last->bytes, last->len);
+    if (last->len > 0 && mdb_cmp(write->txn, mdb_cursor_dbi(cursor), key, &last_key) <= 0) {
+        return mdb_cursor_put(cursor, key, data, MDB_NOOVERWRITE | MDB_RESERVE);
+    }
+    int rc = mdb_cursor_put(cursor, key, data, MDB_APPEND | MDB_RESERVE);
+    if (rc == 0) {
+        memcpy(last->bytes, key->mv_data, key->mv_size);
+        last->len = (uint16_t)key->mv_size;
+    }
+    return rc;
+}
+
 static int item_put(struct warm_write *write, enum tiers_space space, const void *key,
                     size_t key_len, const struct warm_item *item)
 {
     MDB_cursor *cursor = NULL;
     int error = warm_write_cursor(write, space, &cursor);
+    if (error == 0) {
+        error = last_key_find(write, space, cursor);
+    }
     if (error) {
         return error;
     }
@@ -175,7 +215,7 @@ static int item_put(struct warm_write *write, enum tiers_space space, const void
     size_t size = warm_item_size(item);
     MDB_val data = {.mv_size = size};
     struct warm_item old = {0};
-    int rc = mdb_cursor_put(cursor, &lookup, &data, MDB_NOOVERWRITE | MDB_RESERVE);
+    int rc = room_make(write, space, cursor, &lookup, &data);
     if (rc == MDB_KEYEXIST) {
         error = warm_item_decode(&lookup, &data, &old);
         if (error) {

@@ -139,6 +139,45 @@ static void iteration_goes_in_key_order_across_commits(void **state)
     warm_read_close(read);
 }
 
+/* As many as fit, but for the last page of each tree level. */
+static void keys_that_come_in_order_fill_their_pages(void **state)
+{
+    struct fixture *f = *state;
+    enum { N = 3000, GROUP = 700, PER_PAGE = 3, VALUE_BYTES = 1200 };
+    static unsigned char value[VALUE_BYTES];
+    position_put(f);
+    for (unsigned from = 0; from < N; from += GROUP) {
+        struct warm_write *write = begin(f);
+        for (unsigned i = from; i < from + GROUP && i < N; i++) {
+            char key[16];
+            struct tiers_meta meta = {.create_revision = 1, .mod_revision = 1, .version = 1};
+            size_t key_len = (size_t)snprintf(key, sizeof key, "%08u", i);
+            /* Nor does it matter that others were put, changed or deleted between. */
+            if (i % 100 == 50) {
+                assert_int_equal(warm_put_inline(write, TIERS_SPACE_USER, "0", 1, &meta, 7, value,
+                                                 i % VALUE_BYTES),
+                                 0);
+            }
+            assert_int_equal(warm_put_inline(write, TIERS_SPACE_USER, key, key_len, &meta, 7, value,
+                                             VALUE_BYTES),
+                             0);
+            if (i % 500 == 499) {
+                assert_int_equal(warm_delete(write, TIERS_SPACE_USER, key, key_len), 0);
+                assert_int_equal(warm_put_inline(write, TIERS_SPACE_USER, key, key_len, &meta, 7,
+                                                 value, VALUE_BYTES),
+                                 0);
+            }
+        }
+        assert_int_equal(warm_write_commit(write), 0);
+    }
+    struct warm_usage usage;
+    warm_usage(f->warm, &usage);
+    assert_int_equal(usage.keys, N + 1);
+    uint64_t pages = usage.user_leaf_bytes / warm_page_bytes(f->warm);
+    print_message("%llu leaf pages\n", (unsigned long long)pages);
+    assert_in_range(pages, N / PER_PAGE, N / PER_PAGE + N / 100);
+}
+
 static void live_bytes_follow_the_pointers(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +490,7 @@ int main(void)
         TEST(a_value_that_a_shorter_one_replaces_in_a_transaction_is_found_intact),
         TEST(a_snapshot_does_not_see_later_commits),
         TEST(iteration_goes_in_key_order_across_commits),
+        TEST(keys_that_come_in_order_fill_their_pages),
         TEST(live_bytes_follow_the_pointers),
         TEST(deleting_an_absent_key_is_no_error),
         TEST(a_second_open_is_refused),
