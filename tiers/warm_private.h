@@ -1,6 +1,6 @@
 /* What the parts of the warm tier share: warm.c (opening), warm_read.c, warm_write.c,
- * warm_segment.c,
- * warm_repack.c, warm_copy.c, warm_resident.c. Nobody else includes it. */
+ * warm_segment.c, warm_repack.c, warm_parcel.c, warm_copy.c, warm_resident.c. Nobody else includes
+ * it. */
 #ifndef TIERS_WARM_PRIVATE_H
 #define TIERS_WARM_PRIVATE_H
 

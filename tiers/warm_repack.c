@@ -13,162 +13,23 @@
  */
 #include "warm_item.h"
 #include "warm_layout.h"
+#include "warm_parcel.h"
 #include "warm_private.h"
 
-#include <assert.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* LMDB's own, of one entry of a leaf page; of these, what does not lie with the node. */
-#define LEAF_ENTRY_BYTES   10
-#define LEAF_POINTER_BYTES 2
 /* An anchor for so much of leaf pages: some of the hundred or so that one page of the level above
  * has. */
 #define ANCHOR_EVERY_BYTES 32768
-/* In its place when the data lies on pages of its own. */
-#define PAGE_NUMBER_BYTES 8
-
-/* Items taken out of the tree, back to back: u32 data bytes, u16 key bytes, key, data. */
-struct parcel {
-    unsigned char *bytes;
-    size_t used;
-    size_t size;
-};
-
-/* Adds the key. Where the data goes, or NULL: out of memory. */
-static unsigned char *parcel_add(struct parcel *parcel, const MDB_val *key, size_t data_bytes)
-{
-    uint32_t data_len = (uint32_t)data_bytes;
-    uint16_t key_len = (uint16_t)key->mv_size;
-    size_t need = parcel->used + sizeof data_len + sizeof key_len + key_len + data_len;
-    if (need > parcel->size) {
-        size_t size = need * 2 > 65536 ? need * 2 : 65536;
-        unsigned char *bytes = realloc(parcel->bytes, size);
-        if (bytes == NULL) {
-            return NULL;
-        }
-        parcel->bytes = bytes;
-        parcel->size = size;
-    }
-    assert(parcel->bytes != NULL);
-    unsigned char *out = parcel->bytes + parcel->used;
-    memcpy(out, &data_len, sizeof data_len);
-    memcpy(out + sizeof data_len, &key_len, sizeof key_len);
-    memcpy(out + sizeof data_len + sizeof key_len, key->mv_data, key_len);
-    parcel->used = need;
-    return out + sizeof data_len + sizeof key_len + key_len;
-}
-
-/* The item at `at`, which lies there as long as nothing is added. Returns where the next one is. */
-static size_t parcel_item(const struct parcel *parcel, size_t at, MDB_val *ret_key,
-                          MDB_val *ret_data)
-{
-    uint32_t data_len;
-    uint16_t key_len;
-    memcpy(&data_len, parcel->bytes + at, sizeof data_len);
-    memcpy(&key_len, parcel->bytes + at + sizeof data_len, sizeof key_len);
-    at += sizeof data_len + sizeof key_len;
-    *ret_key = warm_val(parcel->bytes + at, key_len);
-    *ret_data = warm_val(parcel->bytes + at + key_len, data_len);
-    return at + key_len + data_len;
-}
-
-/* ---- Putting back ---- */
-
-/* What an item takes of a leaf page. LMDB keeps nodes at even places. */
-static size_t entry_bytes(const MDB_val *key, const MDB_val *data)
-{
-    return (LEAF_ENTRY_BYTES + key->mv_size + data->mv_size + 1) / 2 * 2;
-}
-
-struct putting {
-    MDB_cursor *cursor;
-    const struct parcel *parcel;
-    const char *last; /* What was put last: its key in the page; NULL: nothing yet */
-};
-
-/* *ret_apart: the item does not lie right before the one that was put last, as the next one in the
- * same page would. */
-static int item_put(struct putting *putting, MDB_val *key, const MDB_val *data, bool *ret_apart)
-{
-    MDB_val room = {.mv_size = data->mv_size};
-    int rc = mdb_cursor_put(putting->cursor, key, &room, MDB_NOOVERWRITE | MDB_RESERVE);
-    if (rc == 0) {
-        memcpy(room.mv_data, data->mv_data, data->mv_size);
-        const char *place = (const char *)room.mv_data - key->mv_size;
-        size_t node_bytes = entry_bytes(key, data) - LEAF_POINTER_BYTES;
-        *ret_apart = putting->last != NULL && place + node_bytes != putting->last;
-        putting->last = place;
-    }
-    return rc;
-}
-
-/* Puts the items that go into the page where the last one went and of which `used_bytes` are used,
- * beginning with the one at `*at`, which then is the first one after them. The last of them goes
- * first: LMDB finds the place of a key that is between others of the cursor's page without going
- * down the tree, while to append one it does. */
-static int page_fill(struct putting *putting, size_t page_bytes, size_t used_bytes, size_t *at)
-{
-    const struct parcel *parcel = putting->parcel;
-    MDB_val key;
-    MDB_val data;
-    size_t last = *at;
-    size_t end = *at;
-    for (size_t next = *at; next < parcel->used;) {
-        size_t from = next;
-        next = parcel_item(parcel, from, &key, &data);
-        used_bytes += entry_bytes(&key, &data);
-        if (used_bytes > page_bytes - PAGE_HEADER_BYTES) {
-            break;
-        }
-        last = from;
-        end = next;
-    }
-    bool apart = false;
-    int rc = 0;
-    if (last != *at) {
-        (void)parcel_item(parcel, last, &key, &data);
-        rc = item_put(putting, &key, &data, &apart);
-        for (size_t next = *at; next < last && rc == 0;) {
-            next = parcel_item(parcel, next, &key, &data);
-            rc = item_put(putting, &key, &data, &apart);
-        }
-        *at = end;
-    }
-    return rc;
-}
-
-/* In key order. When LMDB has begun a new page, it holds the item and perhaps the one before. */
-static int parcel_put(struct warm_write *write, MDB_cursor *cursor, const struct parcel *parcel)
-{
-    struct putting putting = {.cursor = cursor, .parcel = parcel};
-    size_t bytes_before = 0;
-    int rc = 0;
-    for (size_t at = 0; at < parcel->used && rc == 0;) {
-        MDB_val key;
-        MDB_val data;
-        bool apart = false;
-        at = parcel_item(parcel, at, &key, &data);
-        rc = item_put(&putting, &key, &data, &apart);
-        size_t bytes = entry_bytes(&key, &data);
-        if (rc == 0 && apart) {
-            rc = page_fill(&putting, write->warm->page_bytes, bytes_before + bytes, &at);
-        }
-        bytes_before = bytes;
-    }
-    return warm_write_error(write, rc);
-}
-
-/* ---- Taking out ---- */
 
 struct taking {
     struct warm_write *write;
     warm_repack_change change;
     void *context;
     size_t leaf_bytes_max;
-    struct parcel parcel;
-    struct parcel anchors; /* Keys without data */
-    size_t anchored;       /* Bytes since the last anchor, it included; 0: there is none yet */
+    struct warm_parcel parcel;
+    struct warm_parcel anchors; /* Keys without data */
+    size_t anchored;            /* Bytes since the last anchor, it included; 0: there is none yet */
 };
 
 /* What a changed item said of its segment, and says now. */
@@ -197,7 +58,7 @@ static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *d
                                  .bytes = data->mv_data,
                                  .n_bytes = data->mv_size};
     if (taking->change != NULL && taking->change(taking->context, &stored, &changed)) {
-        unsigned char *out = parcel_add(&taking->parcel, key, warm_item_size(&changed));
+        unsigned char *out = warm_parcel_add(&taking->parcel, key, warm_item_size(&changed));
         if (out == NULL) {
             return TIERS_NO_MEMORY;
         }
@@ -207,7 +68,7 @@ static int item_take(struct taking *taking, const MDB_val *key, const MDB_val *d
     }
     *ret_taken = data->mv_size <= taking->leaf_bytes_max;
     if (*ret_taken) {
-        unsigned char *out = parcel_add(&taking->parcel, key, data->mv_size);
+        unsigned char *out = warm_parcel_add(&taking->parcel, key, data->mv_size);
         if (out == NULL) {
             return TIERS_NO_MEMORY;
         }
@@ -224,13 +85,13 @@ static int item_remove(struct taking *taking, MDB_cursor *cursor, size_t at, siz
     MDB_val data;
     bool anchor = taking->anchored == 0 || taking->anchored >= ANCHOR_EVERY_BYTES;
     bool elsewhere = bytes > 2 * taking->leaf_bytes_max;
-    taking->anchored = LEAF_ENTRY_BYTES + (elsewhere ? PAGE_NUMBER_BYTES : bytes) +
+    taking->anchored = WARM_LEAF_ENTRY_BYTES + (elsewhere ? WARM_PAGE_NUMBER_BYTES : bytes) +
                        (anchor ? 0 : taking->anchored);
     if (!anchor) {
         return warm_write_error(taking->write, mdb_cursor_del(cursor, 0));
     }
-    (void)parcel_item(&taking->parcel, at, &key, &data);
-    if (parcel_add(&taking->anchors, &key, 0) == NULL) {
+    (void)warm_parcel_item(&taking->parcel, at, &key, &data);
+    if (warm_parcel_add(&taking->anchors, &key, 0) == NULL) {
         return TIERS_NO_MEMORY;
     }
     if (data.mv_size >= bytes) {
@@ -270,7 +131,7 @@ static int anchors_take(struct taking *taking, MDB_cursor *cursor)
     for (size_t at = 0; at < taking->anchors.used && rc == 0;) {
         MDB_val key;
         MDB_val data;
-        at = parcel_item(&taking->anchors, at, &key, &data);
+        at = warm_parcel_item(&taking->anchors, at, &key, &data);
         rc = mdb_cursor_get(cursor, &key, &data, MDB_SET);
         if (rc == 0) {
             rc = mdb_cursor_del(cursor, 0);
@@ -281,9 +142,10 @@ static int anchors_take(struct taking *taking, MDB_cursor *cursor)
 
 size_t warm_leaf_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item)
 {
-    size_t bytes = LEAF_ENTRY_BYTES + key_len + warm_item_size(item);
+    size_t bytes = WARM_LEAF_ENTRY_BYTES + key_len + warm_item_size(item);
     /* An entry takes half a page at most. */
-    return bytes <= warm->page_bytes / 2 ? bytes : LEAF_ENTRY_BYTES + key_len + PAGE_NUMBER_BYTES;
+    return bytes <= warm->page_bytes / 2 ? bytes
+                                         : WARM_LEAF_ENTRY_BYTES + key_len + WARM_PAGE_NUMBER_BYTES;
 }
 
 uint64_t warm_item_bytes(const struct warm *warm, size_t key_len, const struct warm_item *item)
@@ -310,14 +172,15 @@ int warm_repack(struct warm_write *write, enum tiers_space space, const void *fi
     if (error) {
         return error;
     }
-    error = parcel_take(&taking, cursor, warm_val(first, first_len), warm_val(last, last_len));
+    MDB_val last_key = warm_val(last, last_len);
+    error = parcel_take(&taking, cursor, warm_val(first, first_len), last_key);
     if (error == 0) {
         error = anchors_take(&taking, cursor);
     }
     if (error == 0) {
-        error = parcel_put(write, cursor, &taking.parcel);
+        error = warm_parcel_put(write, cursor, &taking.parcel, &last_key);
     }
-    free(taking.parcel.bytes);
-    free(taking.anchors.bytes);
+    warm_parcel_free(&taking.parcel);
+    warm_parcel_free(&taking.anchors);
     return error;
 }

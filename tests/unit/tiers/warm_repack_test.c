@@ -109,6 +109,77 @@ static void repacking_changes_items_on_the_way_and_no_others(void **state)
     warm_read_close(read);
 }
 
+/* Every one of its keys becomes a pointer. */
+static bool each_to_cold(void *context, const struct warm_stored *stored,
+                         struct warm_item *ret_item)
+{
+    unsigned *n = context;
+    assert_int_equal(warm_stored_decode(stored, ret_item), 0);
+    ret_item->cold = true;
+    ret_item->value = NULL;
+    ret_item->location =
+        (struct cold_location){.segment = 1, .offset = 4096ull * (*n)++, .bytes = 300};
+    return true;
+}
+
+/* Values of `value_bytes` are demoted a piece after the other, with those behind still there. */
+static void repack_in_pieces(struct fixture *f, size_t value_bytes)
+{
+    enum { KEYS = 9000, PIECE = 3000, VALUE_BYTES_MAX = 6000 };
+    static char value[VALUE_BYTES_MAX + 1];
+    char key[32];
+    char last[32];
+    unsigned n = 0;
+    assert_true(value_bytes <= VALUE_BYTES_MAX);
+    memset(value, 'v', value_bytes);
+    value[value_bytes] = '\0';
+    struct warm_write *write = begin(f);
+    for (int i = 0; i < KEYS; i++) {
+        snprintf(key, sizeof key, "key%08d", i);
+        put(write, key, value);
+    }
+    assert_int_equal(warm_write_commit(write), 0);
+    for (int i = 0; i < KEYS; i += PIECE) {
+        write = begin(f);
+        snprintf(key, sizeof key, "key%08d", i);
+        snprintf(last, sizeof last, "key%08d", i + PIECE - 1);
+        assert_int_equal(warm_repack(write, TIERS_SPACE_USER, key, 11, last, 11, each_to_cold, &n),
+                         0);
+        assert_int_equal(warm_write_commit(write), 0);
+        assert_int_equal(usage(f).cold_keys, n);
+        assert_int_equal(usage(f).keys, KEYS);
+    }
+    assert_int_equal(n, KEYS);
+    size_t entry_bytes = 0;
+    struct warm_read *read = NULL;
+    assert_int_equal(warm_read_open(f->warm, &read), 0);
+    assert_int_equal(warm_read_begin(read), 0);
+    for (unsigned i = 0; i < KEYS; i++) {
+        struct warm_item item;
+        snprintf(key, sizeof key, "key%08u", i);
+        assert_int_equal(warm_get(read, TIERS_SPACE_USER, key, 11, &item), 0);
+        assert_true(item.cold);
+        assert_int_equal(item.location.offset, i * 4096ull);
+        entry_bytes += warm_leaf_bytes(f->warm, 11, &item);
+    }
+    warm_read_end(read);
+    warm_read_close(read);
+    uint64_t leaf_bytes = usage(f).user_leaf_bytes;
+    print_message("values of %zu bytes: pages are %.1f percent full\n", value_bytes,
+                  100.0 * (double)entry_bytes / (double)leaf_bytes);
+    assert_true(entry_bytes > leaf_bytes / 100 * 90);
+}
+
+static void pages_are_full_after_three_to_a_page(void **state)
+{
+    repack_in_pieces(*state, 1200);
+}
+
+static void pages_are_full_after_values_with_pages_of_their_own(void **state)
+{
+    repack_in_pieces(*state, 3500);
+}
+
 /* ---- Against a model ---- */
 
 #define MODEL_KEYS  20000
@@ -267,6 +338,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(repacking_gives_back_the_pages_of_demoted_values),
+        TEST(pages_are_full_after_three_to_a_page),
+        TEST(pages_are_full_after_values_with_pages_of_their_own),
         TEST(repacking_changes_items_on_the_way_and_no_others),
         TEST(repacking_any_range_keeps_every_item),
     };
