@@ -342,9 +342,13 @@ int cold_sync(struct cold *cold, struct cold_known *touched, size_t *n)
     return 0;
 }
 
-void cold_rest(struct cold *cold)
+void cold_sweep(struct cold *cold)
 {
     cold_files_sweep(&cold->files);
+}
+
+void cold_rest(struct cold *cold)
+{
     if (!cold->stopped && cold->failure == 0)
         cold_write_rest(cold);
 }

@@ -83,8 +83,10 @@ bool cold_dictionary_due(const struct cold *cold);
  */
 int cold_dictionary_train(struct cold *cold, unsigned *ret_saved_percent);
 
-/* There is nothing to append for a while: gives back memory that work in a hurry has used, and the
- * space of deleted segments that were still being read. */
+/* Gives back the space of deleted segments that nobody reads any more. */
+void cold_sweep(struct cold *cold);
+
+/* There is nothing to append for a while: gives back memory that work in a hurry has used. */
 void cold_rest(struct cold *cold);
 
 /* Gives up what was appended since the last cold_sync: seals the active segment at its last synced

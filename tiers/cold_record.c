@@ -24,24 +24,25 @@
 #define DICTIONARY_MIN   32 /* The same, with a dictionary */
 #define DECODED_KEPT_MAX (256u << 10) /* A larger buffer is given back before the next record */
 
-/* After so many tries to compress in vain in a row SKIPPED_MIN values are not tried, and after each
- * further one twice as many. That ends at SKIPPED_MAX values, or at more short ones, up to
- * SKIPPED_BYTES of them: a try costs more than all the rest, and for short values most of that goes
- * into setting zstd up. */
-#define MISSES_MAX    16
-#define SKIPPED_MIN   8u
-#define SKIPPED_MAX   256u
-#define SKIPPED_BYTES (1u << 20)
-#define DOUBLINGS_MAX 16
+/* After so many tries to compress in vain in a row SKIPPED_MIN values are not tried, and if they
+ * are short further ones, up to SKIPPED_BYTES_MIN; after each further one twice as many. That ends
+ * at SKIPPED_MAX values, or a million bytes of short ones: a try costs more than all the rest, and
+ * for short values most of that goes into setting zstd up. */
+#define MISSES_MAX        16
+#define SKIPPED_MIN       8u
+#define SKIPPED_MAX       256u
+#define SKIPPED_BYTES_MIN ((size_t)8000)
+#define DOUBLINGS_MAX     7
 
 struct cold_codec {
     ZSTD_CCtx *compressor;
     ZSTD_DCtx *decompressor;
     unsigned char *decoded; /* The last decompressed value */
     size_t decoded_size;
-    uint32_t dictionary; /* The last one that was used; 0: none yet. A new one may change it all */
-    unsigned misses;     /* Tries in a row that saved too little */
-    unsigned skipped;    /* Of the values to come: they are not tried */
+    uint32_t dictionary;  /* The last one that was used; 0: none yet. A new one may change it all */
+    unsigned misses;      /* Tries in a row that saved too little */
+    unsigned skipped;     /* Of the values to come: they are not tried, */
+    size_t skipped_bytes; /* nor these */
 };
 
 struct header {
@@ -97,17 +98,17 @@ size_t cold_record_bytes_max(size_t key_len, size_t value_len)
     return record_bytes(key_len, value_len);
 }
 
-static void note_miss(struct cold_codec *codec, size_t value_len)
+static void note_miss(struct cold_codec *codec)
 {
     if (++codec->misses < MISSES_MAX)
         return;
     unsigned doublings = codec->misses - MISSES_MAX;
-    unsigned skipped_max = SKIPPED_BYTES / (unsigned)value_len;
-    if (skipped_max < SKIPPED_MAX)
-        skipped_max = SKIPPED_MAX;
-    codec->skipped = doublings < DOUBLINGS_MAX ? SKIPPED_MIN << doublings : skipped_max;
-    if (codec->skipped > skipped_max)
-        codec->skipped = skipped_max;
+    if (doublings > DOUBLINGS_MAX)
+        doublings = DOUBLINGS_MAX;
+    codec->skipped = SKIPPED_MIN << doublings;
+    if (codec->skipped > SKIPPED_MAX)
+        codec->skipped = SKIPPED_MAX;
+    codec->skipped_bytes = SKIPPED_BYTES_MIN << doublings;
 }
 
 /* Stores the value at `to`, which has room for all of it. Returns the stored length, which is less
@@ -119,10 +120,13 @@ static size_t store_value(struct cold_codec *codec, const struct cold_item *item
         codec->dictionary = dictionary->id;
         codec->misses = 0;
         codec->skipped = 0;
+        codec->skipped_bytes = 0;
     }
     bool suited = item->value_len >= (dictionary != NULL ? DICTIONARY_MIN : COMPRESS_MIN);
-    if (suited && codec->skipped > 0) {
-        codec->skipped--;
+    if (suited && (codec->skipped > 0 || codec->skipped_bytes > 0)) {
+        codec->skipped -= codec->skipped > 0;
+        codec->skipped_bytes -=
+            item->value_len < codec->skipped_bytes ? item->value_len : codec->skipped_bytes;
     } else if (suited) {
         size_t worth = item->value_len - (item->value_len * SAVED_PERCENT + 99) / 100;
         size_t stored = dictionary != NULL
@@ -134,7 +138,7 @@ static size_t store_value(struct cold_codec *codec, const struct cold_item *item
             codec->misses = 0;
             return stored;
         }
-        note_miss(codec, item->value_len);
+        note_miss(codec);
     }
     if (item->value_len > 0)
         memcpy(to, item->value, item->value_len);

@@ -267,6 +267,7 @@ bool mover_step(struct mover *mover)
 {
     struct tiers *tiers = mover->tiers;
     damage_tell(mover);
+    cold_sweep(tiers->cold);
     policy_switch(mover);
     bool flushed = flush_step(mover);
     if (atomic_load(&tiers->stopped) != 0) {

@@ -173,7 +173,9 @@ static int last_key_find(struct warm_write *write, enum tiers_space space, MDB_c
         return warm_error(rc);
     }
     if (!last->known && rc == 0) {
-        assert(key.mv_size <= sizeof last->bytes);
+        if (key.mv_size > sizeof last->bytes) {
+            return TIERS_CORRUPT;
+        }
         memcpy(last->bytes, key.mv_data, key.mv_size);
         last->len = (uint16_t)key.mv_size;
     }
@@ -189,13 +191,13 @@ static int room_make(struct warm_write *write, enum tiers_space space, MDB_curso
 {
     struct warm_last_key *last = &write->last[space];
     MDB_val last_key = warm_val(last->bytes, last->len);
-    if (last->len > 0 && mdb_cmp(write->txn, mdb_cursor_dbi(cursor), key, &last_key) <= 0) {
-        return mdb_cursor_put(cursor, key, data, MDB_NOOVERWRITE | MDB_RESERVE);
-    }
-    int rc = mdb_cursor_put(cursor, key, data, MDB_APPEND | MDB_RESERVE);
+    bool behind = last->len == 0 || mdb_cmp(write->txn, mdb_cursor_dbi(cursor), key, &last_key) > 0;
+    int rc = behind ? mdb_cursor_put(cursor, key, data, MDB_APPEND | MDB_RESERVE) : MDB_KEYEXIST;
     if (rc == 0) {
         memcpy(last->bytes, key->mv_data, key->mv_size);
         last->len = (uint16_t)key->mv_size;
+    } else if (rc == MDB_KEYEXIST) { /* It is not behind all others, then */
+        rc = mdb_cursor_put(cursor, key, data, MDB_NOOVERWRITE | MDB_RESERVE);
     }
     return rc;
 }

@@ -337,13 +337,13 @@ static void what_a_reader_had_of_a_deleted_segment_is_given_back_by_the_mover(vo
     assert_int_equal(submit(reader, &samples[0], &answer), 0);
     cold_segment_delete(f->cold, samples[0].location.segment);
     assert_int_equal(deleted_open(f), 1);
-    cold_rest(f->cold);
+    cold_sweep(f->cold);
     while (cold_reader_wait(reader) > 0)
         ;
     assert_true(answer.equal);
     cold_reader_close(reader);
     assert_int_equal(deleted_open(f), 1);
-    cold_rest(f->cold);
+    cold_sweep(f->cold);
     assert_int_equal(deleted_open(f), 0);
     samples_free(samples, 1);
 }

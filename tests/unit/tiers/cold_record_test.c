@@ -313,6 +313,29 @@ static void after_many_incompressible_values_compression_is_still_found(void **s
     free(plain.value);
 }
 
+/* What short ones let pass untried must not be counted in long ones. */
+static void after_short_incompressible_values_few_long_ones_pass_untried(void **state)
+{
+    struct encoded *e = *state;
+    uint64_t random = seed_take();
+    struct sample noise;
+    struct sample plain;
+    sample_make(&noise, &random, 20, 64);
+    sample_make(&plain, &random, 20, 100000);
+    random_fill(&random, noise.value, 64);
+    memset(plain.value, 'p', 100000);
+    for (size_t i = 0; i < 40000; i++)
+        assert_round_trip(e, &noise);
+    size_t raw = 0;
+    do {
+        assert_round_trip(e, &plain);
+        raw += e->n_bytes > 50000;
+    } while (e->n_bytes > 50000 && raw < 10000);
+    assert_true(raw <= 256);
+    free(noise.value);
+    free(plain.value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +357,8 @@ int main(void)
                                         set_up_dictionary, tear_down),
         cmocka_unit_test_setup_teardown(a_flipped_bit_is_damage_with_a_dictionary_too,
                                         set_up_dictionary, tear_down),
+        cmocka_unit_test_setup_teardown(
+            after_short_incompressible_values_few_long_ones_pass_untried, set_up, tear_down),
         cmocka_unit_test_setup_teardown(after_many_incompressible_values_compression_is_still_found,
                                         set_up, tear_down),
     };

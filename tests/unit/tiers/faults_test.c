@@ -372,7 +372,7 @@ static void a_segment_that_was_dropped_does_not_come_back(void **state)
 {
     static const struct libc_faults no_room = {.before = write_refused};
     struct fixture *f = fixture_new();
-    struct model *model = model_new(620);
+    struct model *model = model_new(930);
     uint64_t id = 0;
     (void)state;
     f->options.now_ms = fixture_clock;
