@@ -317,7 +317,7 @@ static void batches_give_up(struct mover *mover, unsigned n, unsigned n_prepared
 static const struct compact_batch *batches_move(struct mover *mover)
 {
     struct compaction *compaction = mover->compaction;
-    const struct compact_batch *current = compaction->batches[0];
+    const struct compact_batch *current = NULL;
     struct producer producer;
     bool several = compaction->batches[BATCHES_AT_ONCE - 1] != NULL && !mover->one_by_one &&
                    is_unlimited(mover);
