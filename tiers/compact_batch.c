@@ -197,18 +197,7 @@ static int pointers_move(const struct compact_batch *batch, size_t first, size_t
         const struct compact_moved *moved = &batch->moved[i];
         error = moved_point(write, moved, batch->keys + moved->key_at);
     }
-    if (error == 0) {
-        error = mover_cold_rows_put(mover, write);
-    }
-    if (error) {
-        warm_write_abort(write);
-        return error;
-    }
-    error = warm_write_commit(write);
-    if (error == 0) {
-        mover_cold_rows_done(mover);
-    }
-    return error;
+    return mover_cold_commit(mover, write, error);
 }
 
 /* A segment's keys may lie anywhere in the index. Those that are cut off point where they did. */

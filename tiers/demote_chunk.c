@@ -444,18 +444,7 @@ int demote_chunk_point(const struct demote_chunk *chunk)
     } else {
         error = candidates_point(write, chunk);
     }
-    if (error == 0) {
-        error = mover_cold_rows_put(mover, write);
-    }
-    if (error) {
-        warm_write_abort(write);
-        return error;
-    }
-    error = warm_write_commit(write);
-    if (error == 0) {
-        mover_cold_rows_done(mover);
-    }
-    return error;
+    return mover_cold_commit(mover, write, error);
 }
 
 void demote_chunk_note(const struct demote_chunk *chunk)

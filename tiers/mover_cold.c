@@ -85,7 +85,7 @@ void mover_cold_synced(struct mover *mover, const struct cold_known *touched, si
     }
 }
 
-int mover_cold_rows_put(struct mover *mover, struct warm_write *write)
+static int rows_put(struct mover *mover, struct warm_write *write)
 {
     int error = 0;
     for (size_t i = 0; i < mover->n_pending && error == 0; i++) {
@@ -94,9 +94,20 @@ int mover_cold_rows_put(struct mover *mover, struct warm_write *write)
     return error;
 }
 
-void mover_cold_rows_done(struct mover *mover)
+int mover_cold_commit(struct mover *mover, struct warm_write *write, int error)
 {
-    mover->n_pending = 0;
+    if (error == 0) {
+        error = rows_put(mover, write);
+    }
+    if (error) {
+        warm_write_abort(write);
+        return error;
+    }
+    error = warm_write_commit(write);
+    if (error == 0) {
+        mover->n_pending = 0;
+    }
+    return error;
 }
 
 void mover_cold_failed(struct mover *mover, int error, const char *what, bool in_sync)

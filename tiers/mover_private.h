@@ -172,9 +172,9 @@ bool mover_cold_hurries(uint64_t used_bytes, uint64_t budget_bytes);
  * appended, ever. */
 void mover_cold_synced(struct mover *mover, const struct cold_known *touched, size_t n,
                        uint64_t appended_bytes);
-/* Puts the rows of those segments / forgets them once they are committed. */
-int mover_cold_rows_put(struct mover *mover, struct warm_write *write);
-void mover_cold_rows_done(struct mover *mover);
+/* Ends a transaction that moved pointers: commits it with the rows of those segments or, if `error`
+ * says that it has failed, aborts it. 0 or the failure. */
+int mover_cold_commit(struct mover *mover, struct warm_write *write, int error);
 /* The segment is gone: a row that waits for its transaction must not name it again. */
 void mover_cold_rows_forget(struct mover *mover, uint64_t id);
 /* An append or sync failed: gives up the batch, reports, and waits a while or stops the engine. */

@@ -12,8 +12,6 @@
 #define KEYS        40000
 #define VALUE_BYTES 2000
 #define CHANGES     6000
-#define TURNS_MAX   60000
-#define TURN_MS     1
 
 /* Writes to the cold tier of any thread but the mover's own. */
 struct writers {
@@ -34,21 +32,12 @@ static bool writer_note(void *context, const struct uring_op *op, uint32_t *leng
     return false;
 }
 
-static void apply_ready_await(struct tiers *tiers)
-{
-    int turns = 0;
-    while (!tiers_apply_ready(tiers)) {
-        assert_true(turns++ < TURNS_MAX);
-        poll(NULL, 0, TURN_MS);
-    }
-}
-
 static void compaction_await(struct fixture *f, uint64_t segments)
 {
     int turns = 0;
     while (fixture_stats(f).compacted_segments < segments) {
-        assert_true(turns++ < TURNS_MAX);
-        poll(NULL, 0, TURN_MS);
+        assert_true(turns++ < FIXTURE_TURNS_MAX);
+        poll(NULL, 0, FIXTURE_TURN_MS);
     }
 }
 
@@ -68,7 +57,7 @@ static struct fixture *fixture_filled(struct model *model)
         }
         tiers_apply_end(f->tiers);
         assert_int_equal(tiers_flush(f->tiers), 0);
-        for (int steps = 0; steps < TURNS_MAX && mover_step(f->tiers->mover); steps++)
+        for (int steps = 0; steps < FIXTURE_TURNS_MAX && mover_step(f->tiers->mover); steps++)
             ;
     }
     return f;
@@ -77,7 +66,7 @@ static struct fixture *fixture_filled(struct model *model)
 static void delete_some(struct fixture *f, struct model *model, size_t kept_of)
 {
     for (size_t i = 0; i < model->n;) {
-        apply_ready_await(f->tiers);
+        fixture_apply_ready_await(f->tiers);
         tiers_apply_begin(f->tiers, ++model->index);
         for (size_t k = 0; k < 500 && i < model->n; k++, i++) {
             if (i % kept_of != 0) {
@@ -107,7 +96,7 @@ static void changes_while_batches_are_under_way_are_never_undone(void **state)
     delete_some(f, model, 3);
     for (size_t i = 0; i < CHANGES; i++) {
         size_t number = random_below(&random, KEYS / 3) * 3;
-        apply_ready_await(f->tiers);
+        fixture_apply_ready_await(f->tiers);
         if (!model->keys[number].exists || random_below(&random, 4) != 0) {
             model_put_group(f->tiers, model, number, VALUE_BYTES + i % 100);
         } else {

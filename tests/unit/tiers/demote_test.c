@@ -11,8 +11,6 @@
 #define KEYS        24000
 #define VALUE_BYTES 2000
 #define CHANGES     6000
-#define TURNS_MAX   60000
-#define TURN_MS     1
 
 /* Which threads write to the cold tier: `others` counts writes of any but the first. */
 struct writers {
@@ -39,24 +37,15 @@ static bool writer_note(void *context, const struct uring_op *op, uint32_t *leng
     return false;
 }
 
-static void apply_ready_await(struct tiers *tiers)
-{
-    int turns = 0;
-    while (!tiers_apply_ready(tiers)) {
-        assert_true(turns++ < TURNS_MAX);
-        poll(NULL, 0, TURN_MS);
-    }
-}
-
 static void demotion_end_await(struct fixture *f)
 {
     struct tiers_placement placement = {0};
-    for (int turns = 0; turns < TURNS_MAX; turns++) {
+    for (int turns = 0; turns < FIXTURE_TURNS_MAX; turns++) {
         tiers_placement(f->tiers, &placement);
         if (!placement.demoting && fixture_stats(f).warm_used_bytes <= f->options.warm_bytes) {
             return;
         }
-        poll(NULL, 0, TURN_MS);
+        poll(NULL, 0, FIXTURE_TURN_MS);
     }
     fail_msg("the warm tier does not come into its budget");
 }
@@ -95,7 +84,7 @@ static void changes_while_two_chunks_are_under_way_are_never_undone(void **state
     struct fixture *f = fixture_filled(model, 4u << 20);
     for (size_t i = 0; i < CHANGES; i++) {
         size_t number = random_below(&random, KEYS);
-        apply_ready_await(f->tiers);
+        fixture_apply_ready_await(f->tiers);
         if (random_below(&random, 4) == 0) {
             model_delete_group(f->tiers, model, number);
         } else {

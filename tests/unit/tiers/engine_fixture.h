@@ -7,9 +7,14 @@
 #include "engine.h"
 #include "lib/temp_folder.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 
 #define FIXTURE_MAP_BYTES (256u << 20)
+
+/* How long what another thread does is waited for. */
+#define FIXTURE_TURNS_MAX 60000
+#define FIXTURE_TURN_MS   1
 
 struct fixture {
     char folder[TEMP_FOLDER_PATH_BYTES];
@@ -111,6 +116,15 @@ static inline void fixture_free(struct fixture *f)
     }
     temp_folder_remove(f->folder);
     free(f);
+}
+
+static inline void fixture_apply_ready_await(struct tiers *tiers)
+{
+    int turns = 0;
+    while (!tiers_apply_ready(tiers)) {
+        assert_true(turns++ < FIXTURE_TURNS_MAX);
+        poll(NULL, 0, FIXTURE_TURN_MS);
+    }
 }
 
 static inline struct tiers_stats fixture_stats(struct fixture *f)
